@@ -1,0 +1,112 @@
+"""The command line: flags -> gin -> one command.
+
+TensorFlow is imported only by the commands that need it, so `--help` and `list` answer at once.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from ige import configs
+from ige.errors import UserError, nearest
+
+COMMANDS = {
+    "train": "train a model; run again to continue from its last checkpoint",
+    "evaluate": "print the table of errors of a trained model and write evaluation.json",
+    "prepare": "build the data set only",
+    "list": "list every config with its purpose",
+    "print_config": "print the complete resolved config",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    commands = "\n".join(f"  {name:14}{purpose}" for name, purpose in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m ige",
+        description="Train and evaluate the experiments that the gin files describe.",
+        epilog=f"commands:\n{commands}\n\n"
+        "example:\n  python -m ige --gin_file=hpe/b128-1 --command=train --epochs=5 "
+        "--gin_param=\"data='synthetic'\"",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--command", default="train", help="what to do (default: train)")
+    parser.add_argument(
+        "--gin_file", action="append", default=[], help="config, with or without .gin; repeatable"
+    )
+    parser.add_argument(
+        "--gin_param", action="append", default=[], help="binding such as epochs=5; repeatable"
+    )
+    parser.add_argument(
+        "--config_dir",
+        help="folder of gin files (default: $IGE_CONFIG_DIR, else the packaged configs)",
+    )
+    parser.add_argument("--epochs", help="short for --gin_param=epochs=N")
+    return parser
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow and finds the devices without what its C++ parts print meanwhile.
+
+    They say what they were compiled with and that there is no GPU, at every start, and no log level
+    stops them. If the import fails, what they said is shown.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said, contextlib.ExitStack() as stack:
+        stderr = os.dup(2)
+        stack.callback(os.close, stderr)
+        stack.callback(os.dup2, stderr, 2)
+        os.dup2(said.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        except ImportError:
+            said.seek(0)
+            os.write(stderr, said.read())
+            raise
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    command = arguments.command
+    if command not in COMMANDS:
+        raise UserError(
+            f"--command: got {command!r}; {nearest(command, COMMANDS)}; "
+            f"commands: {', '.join(COMMANDS)}"
+        )
+    if command == "list":
+        listed = configs.list_configs(configs.config_folder(arguments.config_dir))
+        width = max(map(len, listed), default=0)
+        print("\n".join(f"{name:{width}}  {purpose}" for name, purpose in listed.items()))
+        return
+    bindings = list(arguments.gin_param)
+    if arguments.epochs is not None:
+        bindings.append(f"epochs = {arguments.epochs}")
+    _import_tensorflow()
+    name = configs.parse(arguments.gin_file, bindings, arguments.config_dir)
+    if command == "print_config":
+        print(configs.to_text(configs.resolved()))
+        return
+    from ige import runners
+
+    getattr(runners, command)(config_name=name)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0, or 2 after a mistake of the user."""
+    try:
+        _run(_parser().parse_args(argv))
+    except UserError as error:
+        # gin appends the configurables that were being called when an error passes them.
+        message = str(error).partition("\n  In call to configurable")[0]
+        print(f"ige: {message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Checkpoints of a run: written whole or not at all, pruned, restored.
+
+    <model folder>/checkpoints/epoch-0005/model.keras   network, weights, optimizer
+                                         /state.json    epoch, history, random states
+"""
+
+import dataclasses
+import json
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from ige.errors import UserError
+from ige.files import flush
+
+_NAME = re.compile(r"epoch-(\d{4,})")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingState:
+    """Where a run is.
+
+    Attributes:
+        epoch: epochs that are finished.
+        step: optimizer steps that are finished.
+        history: one dict of figures per finished epoch.
+        random_states: states of the network's seed generators (dropout), in the network's order;
+            Keras leaves them out of its files.
+    """
+
+    epoch: int
+    step: int
+    history: list[dict[str, float]]
+    random_states: list[list[int]]
+
+    def best(self, monitor: str) -> float:
+        """Returns the figure of the last finished epoch that "best" is judged by."""
+        return self.history[-1][monitor]
+
+
+def _seed_variables(model: keras.Model) -> list[Any]:
+    # Each generator is an attribute of its layer; the model lists its state among its variables.
+    return [variable for variable in model.variables if "seed_generator_state" in variable.path]
+
+
+class Checkpoints:
+    """The checkpoints of one model folder.
+
+    Args:
+        model_dir: folder of the run.
+        keep: how many of the last checkpoints stay; the best one always stays.
+        monitor: figure of the history that is smallest for the best epoch.
+    """
+
+    def __init__(self, model_dir: pathlib.Path, keep: int = 3, monitor: str = "loss"):
+        if keep < 1:
+            raise UserError(f"checkpoints to keep: got {keep}, expected at least 1")
+        self.folder = model_dir / "checkpoints"
+        self._keep = keep
+        self._monitor = monitor
+
+    def epochs(self) -> list[int]:
+        """Returns the epochs that have a checkpoint, ascending."""
+        if not self.folder.is_dir():
+            return []
+        found = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
+        return sorted(int(match[1]) for match in found if match)
+
+    def path(self, epoch: int) -> pathlib.Path:
+        """Returns the folder of the checkpoint after `epoch` epochs."""
+        return self.folder / f"epoch-{epoch:04d}"
+
+    def save(self, model: keras.Model, epoch: int, history: Sequence[dict[str, float]]) -> None:
+        """Saves the state after `epoch` epochs, then removes what is neither last nor best."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = TrainingState(
+            epoch=epoch,
+            step=int(model.optimizer.iterations),
+            history=list(history),
+            random_states=[np.asarray(v).tolist() for v in _seed_variables(model)],
+        )
+        temporary = pathlib.Path(tempfile.mkdtemp(prefix="saving-", dir=self.folder))
+        try:
+            model.save(temporary / "model.keras")
+            (temporary / "state.json").write_text(json.dumps(dataclasses.asdict(state)))
+            for path in temporary.iterdir():
+                flush(path)
+            shutil.rmtree(self.path(epoch), ignore_errors=True)
+            temporary.rename(self.path(epoch))
+            flush(self.folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self._prune()
+
+    def state(self, epoch: int) -> TrainingState:
+        """Returns the state that the checkpoint of `epoch` recorded."""
+        text = (self.path(epoch) / "state.json").read_text(encoding="utf-8")
+        return TrainingState(**json.loads(text))
+
+    def last(self) -> int | None:
+        """Returns the newest epoch that has a checkpoint."""
+        return max(self.epochs(), default=None)
+
+    def best(self) -> int | None:
+        """Returns the epoch with the smallest monitored figure, the earliest of equals."""
+        return min(self.epochs(), key=lambda e: self.state(e).best(self._monitor), default=None)
+
+    def restore(self, model: keras.Model, epoch: int) -> TrainingState:
+        """Loads weights, optimizer and random states of a checkpoint into a compiled model."""
+        state = self.state(epoch)
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self.path(epoch) / "model.keras")
+        for variable, value in zip(_seed_variables(model), state.random_states, strict=True):
+            variable.assign(np.asarray(value, variable.dtype))
+        return state
+
+    def load_model(self, epoch: int) -> keras.Model:
+        """Returns the network of a checkpoint, without what training needs."""
+        return keras.saving.load_model(self.path(epoch) / "model.keras", compile=False)
+
+    def _prune(self) -> None:
+        keep = {*self.epochs()[-self._keep :], self.best()}
+        for epoch in self.epochs():
+            if epoch not in keep:
+                shutil.rmtree(self.path(epoch))
+

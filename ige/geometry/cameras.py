@@ -1,0 +1,114 @@
+"""Pinhole cameras with lens distortion: world frame <-> camera frame <-> pixels."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+Array = tf.Tensor | np.ndarray
+
+
+class Camera(NamedTuple):
+    """A batch of calibrated cameras; every field has the same leading dimensions.
+
+    Attributes:
+        rotation: (..., 3, 3) world to camera: `x_camera = rotation @ (x_world - translation)`.
+        translation: (..., 3) camera centre in the world frame, in the unit of the points.
+        focal_length: (..., 2) pixels.
+        center: (..., 2) principal point, pixels.
+        radial: (..., 3) radial distortion coefficients of r^2, r^4, r^6.
+        tangential: (..., 2) tangential distortion coefficients.
+    """
+
+    rotation: Array
+    translation: Array
+    focal_length: Array
+    center: Array
+    radial: Array
+    tangential: Array
+
+
+def safe_divide(numerator: Array, denominator: Array) -> tf.Tensor:
+    """Returns numerator / denominator, and 0 with gradient 0 where the denominator is 0."""
+    return tf.math.divide_no_nan(numerator, denominator)
+
+
+def _per_joint(field: Array, points: tf.Tensor) -> tf.Tensor:
+    """Returns a camera's vector (..., d) as (..., 1, d), in the type of the points."""
+    return tf.cast(field, points.dtype)[..., tf.newaxis, :]
+
+
+def world_to_camera(points: Array, camera: Camera) -> tf.Tensor:
+    """Transforms points (..., J, 3) from the world to the camera frame.
+
+    Leading dimensions of points and camera broadcast; the result has the type of the points.
+    """
+    points = tf.convert_to_tensor(points)
+    centred = points - _per_joint(camera.translation, points)
+    return tf.matmul(centred, tf.cast(camera.rotation, points.dtype), transpose_b=True)
+
+
+def camera_to_world(points: Array, camera: Camera) -> tf.Tensor:
+    """Transforms points (..., J, 3) from the camera to the world frame; see `world_to_camera`."""
+    points = tf.convert_to_tensor(points)
+    rotated = tf.matmul(points, tf.cast(camera.rotation, points.dtype))
+    return rotated + _per_joint(camera.translation, points)
+
+
+def perspective(points: Array) -> tf.Tensor:
+    """Returns (x / z, y / z), (..., J, 2), of points (..., J, 3) in the camera frame.
+
+    A point at depth 0 has no image: it gives (0, 0), and no gradient, so that a padded point does
+    not spoil a batch. A point behind the camera gives its mirror image through the camera centre:
+    whoever optimises depths has to keep them positive.
+    """
+    points = tf.convert_to_tensor(points)
+    return safe_divide(points[..., :2], points[..., 2:])
+
+
+def distort(coordinates: Array, camera: Camera) -> tf.Tensor:
+    """Applies the lens distortion to ideal normalised coordinates (..., J, 2).
+
+    With r^2 = x^2 + y^2, radial k and tangential p: (x, y) (1 + k0 r^2 + k1 r^4 + k2 r^6
+    + p0 y + p1 x) + (p1, p0) r^2. This is the model of Human3.6M's own code and of
+    3d-pose-baseline; Brown's model has 2 (p0 y + p1 x) in place of p0 y + p1 x.
+    """
+    coordinates = tf.convert_to_tensor(coordinates)
+    radial = _per_joint(camera.radial, coordinates)
+    tangential = _per_joint(camera.tangential, coordinates)
+    swapped = tf.reverse(tangential, axis=[-1])
+    square = tf.reduce_sum(tf.square(coordinates), axis=-1, keepdims=True)
+    powers = tf.concat([square, square**2, square**3], axis=-1)
+    factor = 1 + tf.reduce_sum(radial * powers, axis=-1, keepdims=True)
+    factor += tf.reduce_sum(swapped * coordinates, axis=-1, keepdims=True)
+    return coordinates * factor + swapped * square
+
+
+def project_normalised(points: Array, camera: Camera) -> tf.Tensor:
+    """Projects points (..., J, 3) of the camera frame to distorted normalised coordinates.
+
+    Returns:
+        (..., J, 2): what `normalise` makes of the pixels. See `perspective` for depths <= 0.
+    """
+    return distort(perspective(points), camera)
+
+
+def project(points: Array, camera: Camera) -> tf.Tensor:
+    """Projects points (..., J, 3) of the camera frame to pixels (..., J, 2).
+
+    See `perspective` for depths <= 0.
+    """
+    return denormalise(project_normalised(points, camera), camera)
+
+
+def normalise(pixels: Array, camera: Camera) -> tf.Tensor:
+    """Returns (pixels - centre) / focal length, (..., J, 2); a distortion stays in."""
+    pixels = tf.convert_to_tensor(pixels)
+    return (pixels - _per_joint(camera.center, pixels)) / _per_joint(camera.focal_length, pixels)
+
+
+def denormalise(coordinates: Array, camera: Camera) -> tf.Tensor:
+    """Returns coordinates * focal length + centre, pixels (..., J, 2)."""
+    coordinates = tf.convert_to_tensor(coordinates)
+    focal_length = _per_joint(camera.focal_length, coordinates)
+    return coordinates * focal_length + _per_joint(camera.center, coordinates)

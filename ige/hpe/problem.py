@@ -1,0 +1,244 @@
+"""Lifting 2D poses to 3D: data in the camera frame, pose loss, the table of errors."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import gin
+import keras
+import numpy as np
+
+from ige.errors import UserError
+from ige.geometry import cameras
+from ige.hpe import layers, metrics
+from ige.hpe.losses import PoseLoss, PoseMetric
+from ige.hpe.skeleton import Skeleton, conversion_matrix, convert, get_skeleton
+from ige.problem import Report, Tensors, TfdsProblem
+
+MM_PER_METRE = 1000.0
+_SPLITS = ("train", "validation", "test")
+
+
+@gin.configurable(module="hpe")
+class HpeProblem(TfdsProblem):
+    """Predict a 3D pose in the camera frame, in metres, from a 2D pose.
+
+    Inputs: `pose_2d` (joints, 2), intrinsics-normalised: (pixels - centre) / focal length.
+    Labels: (joints, 3), camera frame, metres; root-relative if asked.
+
+    Args:
+        dataset: builder of sequences with cameras, such as `@h3m_lift()`.
+        loss: class of the loss, made with the skeleton's root.
+        skeleton: name of the predicted skeleton.
+        input_skeleton: name of the 2D skeleton when the 2D poses are projections of the 3D ones;
+            detections bring their own.
+        evaluation_skeleton: name of the skeleton that errors are measured on, converted by joint
+            name.
+        root_relative: labels are relative to the root, as in Martinez et al. 2017; otherwise they
+            are absolute.
+        standardise: inputs and labels are standardised with the mean and the deviation of the
+            training split, per coordinate; both are saved with the weights.
+        metric_scale: scale predictions to the mean bone length of the training split, for losses
+            that leave the scale free.
+        validation_subjects: training subjects to hold out; the "best" checkpoint is chosen on them.
+            The published protocols hold out none: then it is chosen by the training loss.
+        include_procrustes: evaluate the Procrustes-aligned errors too.
+        count_root: the root joint counts in the averages (as published, although it is 0 by
+            definition in root-relative errors: 17 joints instead of 16 lower them by 1/17).
+    """
+
+    evaluation_only = frozenset(
+        {
+            "hpe.HpeProblem.include_procrustes",
+            "hpe.HpeProblem.count_root",
+            "hpe.HpeProblem.evaluation_skeleton",
+        }
+    )
+    data_selectors = frozenset({"hpe.h3m_lift"})
+
+    def __init__(
+        self,
+        dataset: Any = gin.REQUIRED,
+        loss: type[PoseLoss] = gin.REQUIRED,
+        skeleton: str = "h36m_16",
+        input_skeleton: str = "h36m_16",
+        evaluation_skeleton: str = "h36m_17",
+        root_relative: bool = False,
+        standardise: bool = False,
+        metric_scale: bool = True,
+        validation_subjects: Sequence[str] = (),
+        include_procrustes: bool = True,
+        count_root: bool = True,
+    ):
+        super().__init__(dataset)
+        if root_relative and metric_scale:
+            raise UserError(
+                "hpe.HpeProblem.metric_scale: got True with root_relative = True, expected False: "
+                "a root-relative pose has no camera centre to scale about"
+            )
+        self._loss_class = loss
+        self.skeleton = get_skeleton(skeleton)
+        self._projected = get_skeleton(input_skeleton)
+        self.evaluation_skeleton = get_skeleton(evaluation_skeleton)
+        conversion_matrix(self.skeleton, self.evaluation_skeleton)  # refuses what cannot be had
+        self._root_relative = root_relative
+        self._standardise = standardise
+        self._metric_scale = metric_scale
+        self._validation_subjects = tuple(validation_subjects)
+        self._include_procrustes = include_procrustes
+        self._count_root = count_root
+
+    @property
+    def input_skeleton(self) -> Skeleton:
+        """The skeleton of the 2D poses."""
+        return self.dataset.keypoint_skeleton or self._projected
+
+    @property
+    def root(self) -> tuple[int, ...]:
+        """Joints of the predicted skeleton whose midpoint is the root: the pelvis, else the hips."""
+        if "pelvis" in self.skeleton.joints:
+            return (self.skeleton.index("pelvis"),)
+        return (self.skeleton.index("left_hip"), self.skeleton.index("right_hip"))
+
+    @property
+    def input_spec(self) -> dict[str, keras.layers.InputSpec]:
+        shape = (self.input_skeleton.num_joints, 2)
+        return {"pose_2d": keras.layers.InputSpec(shape=shape, dtype="float32")}
+
+    @property
+    def output_spec(self) -> keras.layers.InputSpec:
+        return keras.layers.InputSpec(shape=(self.skeleton.num_joints, 3), dtype="float32")
+
+    @property
+    def loss(self) -> PoseLoss:
+        std = self._statistics["pose_3d"][1].tolist() if self._standardise else None
+        return self._loss_class(root=self.root, std=std)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        alignments = ["origin"] if self._root_relative else ["origin", "opt_scale"]
+        names = {"origin": "mpjpe_mm", "opt_scale": "opt_scale_mm"}
+        return [
+            PoseMetric(alignment=alignment, root=self.root, append_root=True, name=names[alignment])
+            for alignment in alignments
+        ]
+
+    @property
+    def has_validation(self) -> bool:
+        return bool(self._validation_subjects)
+
+    def _sequences(self, split: str) -> list[Any]:
+        """Returns the recorded sequences of a split."""
+        if split not in _SPLITS:
+            raise UserError(f"split: got {split!r}, expected one of {', '.join(_SPLITS)}")
+        self.prepare()
+        if split == "test":
+            return self.dataset.sequences("test")
+        recorded = self.dataset.sequences("train")
+        subjects = {sequence.subject for sequence in recorded}
+        if unknown := set(self._validation_subjects) - subjects:
+            raise UserError(
+                f"hpe.HpeProblem.validation_subjects: got {sorted(unknown)}, expected some of the "
+                f"training subjects {sorted(subjects)}"
+            )
+        held_out = split == "validation"
+        chosen = [
+            sequence
+            for sequence in recorded
+            if (sequence.subject in self._validation_subjects) == held_out
+        ]
+        if not chosen:
+            raise UserError(
+                f"split {split!r} has no sequences: hpe.HpeProblem.validation_subjects is "
+                f"{list(self._validation_subjects)} of {sorted(subjects)}"
+            )
+        return chosen
+
+    def views(self, split: str) -> list[tuple[Any, str]]:
+        """Returns (sequence, camera id) for every 2D sequence of a split."""
+        projected = self.dataset.keypoint_skeleton is None
+        return [
+            (sequence, camera)
+            for sequence in self._sequences(split)
+            for camera in (sequence.cameras if projected else sequence.keypoints)
+        ]
+
+    def _view_arrays(self, sequence: Any, camera_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns normalised 2D (n, joints, 2) and camera-frame 3D (n, joints, 3), metres."""
+        camera = sequence.cameras[camera_id]
+        in_camera = cameras.world_to_camera(sequence.poses.astype(np.float64), camera).numpy()
+        if camera_id in sequence.keypoints:
+            pixels = sequence.keypoints[camera_id]
+        else:
+            joints = convert(in_camera, get_skeleton("h36m_32"), self.input_skeleton)
+            pixels = cameras.project(joints, camera).numpy()
+        pose_2d = (pixels - camera.center) / camera.focal_length
+        pose_3d = convert(in_camera, get_skeleton("h36m_32"), self.skeleton) / MM_PER_METRE
+        if self._root_relative:
+            pose_3d = pose_3d - pose_3d[:, list(self.root)].mean(axis=1, keepdims=True)
+        return pose_2d.astype(np.float32), pose_3d.astype(np.float32)
+
+    def load_arrays(self, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        pairs = [self._view_arrays(*view) for view in self.views(split)]
+        pose_2d, pose_3d = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
+        return {"pose_2d": pose_2d}, pose_3d
+
+    @functools.cached_property
+    def _statistics(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Returns mean and deviation of the training split, per joint and coordinate."""
+        inputs, labels = self.arrays("train")
+        return {
+            name: (
+                array.mean(axis=0, dtype=np.float64),
+                np.maximum(array.std(axis=0, dtype=np.float64), 1e-6),
+            )
+            for name, array in (("pose_2d", inputs["pose_2d"]), ("pose_3d", labels))
+        }
+
+    def preprocess(self, inputs: Tensors) -> Tensors:
+        if not self._standardise:
+            return inputs
+        layer = layers.standardise(*self._statistics["pose_2d"], False, "standardise_2d")
+        return inputs | {"pose_2d": layer(inputs["pose_2d"])}
+
+    def postprocess(self, outputs: keras.KerasTensor) -> keras.KerasTensor:
+        if self._standardise:
+            layer = layers.standardise(*self._statistics["pose_3d"], True, "unstandardise_3d")
+            return layer(outputs)
+        if self._metric_scale:
+            bones = [list(bone) for bone in self.skeleton.bones]
+            _, labels = self.arrays("train")
+            child, parent = zip(*bones, strict=True)
+            lengths = np.linalg.norm(labels[:, child] - labels[:, parent], axis=-1)
+            return layers.BoneLengthScale(bones, lengths.sum(axis=-1).mean(), name="metric_scale")(
+                outputs
+            )
+        return outputs
+
+    def report(self, model: keras.Model, split: str, batch_size: int) -> Report:
+        """Returns the table of errors per action, in mm; see `ige.hpe.metrics`."""
+        views = self.views(split)
+        predictions = model.predict(self.get_dataset(split, batch_size), verbose=0)
+        _, labels = self.arrays(split)
+        frames = [len(sequence.poses) for sequence, _ in views]
+        target = self.evaluation_skeleton
+        errors = metrics.frame_errors(
+            *(
+                convert(poses, self.skeleton, target) * MM_PER_METRE
+                for poses in (predictions, labels)
+            ),
+            np.repeat(np.arange(len(views)), frames),
+            root=target.index("pelvis"),
+            count_root=self._count_root,
+            include_procrustes=self._include_procrustes,
+            absolute=not self._root_relative,
+        )
+        actions = np.repeat([sequence.action for sequence, _ in views], frames)
+        summary = metrics.summarise(errors, actions)
+        counted = target.num_joints - (not self._count_root)
+        joints = (
+            f"{counted} joints of {target.name}, root {'' if self._count_root else 'not '}counted"
+        )
+        text = f"{split}: {len(labels):,} poses; {joints}\n{metrics.format_table(summary)}"
+        figures = summary["over_actions"] | summary | {"joints": joints, "poses": len(labels)}
+        return Report(text, figures)

@@ -1,0 +1,182 @@
+"""What is to be learned: data, loss and metrics, independent of the network that learns it."""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ige.data import batches
+from ige.errors import UserError
+
+Tensors = dict[str, keras.KerasTensor]
+InferenceFn = Callable[[Tensors, keras.layers.InputSpec], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What `evaluate` says of a model: a table for people and the same figures for programs."""
+
+    text: str
+    figures: dict[str, Any]
+
+
+class Problem(abc.ABC):
+    """A task: data, loss, metrics. Pairs with an `inference_fn(inputs, output_spec) -> outputs`.
+
+    Attributes:
+        evaluation_only: gin parameters that training does not depend on.
+        data_selectors: gin configurables that may differ between training and evaluation.
+    """
+
+    evaluation_only: frozenset[str] = frozenset()
+    data_selectors: frozenset[str] = frozenset()
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether the split 'validation' has examples."""
+        return False
+
+    @property
+    @abc.abstractmethod
+    def input_spec(self) -> dict[str, keras.layers.InputSpec]:
+        """Specs of one example's inputs, without the batch dimension."""
+
+    @property
+    @abc.abstractmethod
+    def output_spec(self) -> keras.layers.InputSpec:
+        """Spec of one example's prediction, without the batch dimension."""
+
+    @property
+    @abc.abstractmethod
+    def loss(self) -> keras.losses.Loss:
+        """The loss of a batch."""
+
+    @property
+    @abc.abstractmethod
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """What is shown while training."""
+
+    @abc.abstractmethod
+    def prepare(self) -> None:
+        """Builds what the data needs on disk; does nothing when it is there."""
+
+    @abc.abstractmethod
+    def examples_per_epoch(self, split: str) -> int:
+        """Returns the number of examples of a split: 'train', 'validation' or 'test'."""
+
+    @abc.abstractmethod
+    def get_dataset(self, split: str, batch_size: int) -> tf.data.Dataset:
+        """Returns every example of a split once, in order, as batches of (inputs, labels)."""
+
+    @abc.abstractmethod
+    def get_training_dataset(
+        self, batch_size: int, steps_per_epoch: int, seed: int, start_step: int
+    ) -> tf.data.Dataset:
+        """Returns endless shuffled batches of the training split, a pure function of the step."""
+
+    @abc.abstractmethod
+    def report(self, model: keras.Model, split: str, batch_size: int) -> Report:
+        """Evaluates a model on a split."""
+
+    @property
+    @abc.abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """Which data this is: name, version, files."""
+
+    def preprocess(self, inputs: Tensors) -> Tensors:
+        """Layers between the inputs and the `inference_fn`; saved with the weights."""
+        return inputs
+
+    def postprocess(self, outputs: Any) -> Any:
+        """Layers between the `inference_fn` and the prediction; saved with the weights."""
+        return outputs
+
+    def build_model(self, inference_fn: InferenceFn) -> keras.Model:
+        """Returns the functional model inputs -> preprocess -> inference_fn -> postprocess."""
+        inputs = {
+            name: keras.Input(spec.shape, dtype=spec.dtype, name=name)
+            for name, spec in self.input_spec.items()
+        }
+        outputs = inference_fn(self.preprocess(inputs), self.output_spec)
+        return keras.Model(inputs, self.postprocess(outputs))
+
+    def check_model(self, model: keras.Model, origin: str) -> None:
+        """Refuses a loaded model that was made for other inputs or outputs.
+
+        Raises:
+            UserError: names both sides.
+        """
+        expected = {name: tuple(spec.shape) for name, spec in self.input_spec.items()}
+        got = {tensor.name: tuple(tensor.shape[1:]) for tensor in model.inputs}
+        if got != expected:
+            raise UserError(
+                f"{origin} was trained on inputs {got}, the config asks for {expected}; "
+                "evaluate it with the config it was trained with"
+            )
+        if tuple(model.output_shape[1:]) != tuple(self.output_spec.shape):
+            raise UserError(
+                f"{origin} predicts {tuple(model.output_shape[1:])}, the config expects "
+                f"{tuple(self.output_spec.shape)}; evaluate it with the config it was trained with"
+            )
+
+
+class TfdsProblem(Problem):
+    """A problem whose examples come from a tfds dataset and are kept as arrays in memory.
+
+    Subclasses turn the stored sequences or objects into rows with `load_arrays`.
+    """
+
+    def __init__(self, dataset: Any):
+        """Args:
+        dataset: a tfds builder with `prepare()` and `provenance`.
+        """
+        self._dataset = dataset
+        self._arrays: dict[str, tuple[dict[str, np.ndarray], np.ndarray]] = {}
+
+    @property
+    def dataset(self) -> Any:
+        """The tfds builder."""
+        return self._dataset
+
+    @abc.abstractmethod
+    def load_arrays(self, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Returns (inputs, labels) of a split: arrays with one row per example."""
+
+    def arrays(self, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Returns (inputs, labels) of a split, loaded once."""
+        if split not in self._arrays:
+            self.prepare()
+            self._arrays[split] = self.load_arrays(split)
+        return self._arrays[split]
+
+    def prepare(self) -> None:
+        self._dataset.prepare()
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        self.prepare()
+        return self._dataset.provenance
+
+    def examples_per_epoch(self, split: str) -> int:
+        return len(self.arrays(split)[1])
+
+    def get_dataset(self, split: str, batch_size: int) -> tf.data.Dataset:
+        return batches.ordered_batches(
+            self.arrays(split), self.examples_per_epoch(split), batch_size
+        )
+
+    def get_training_dataset(
+        self, batch_size: int, steps_per_epoch: int, seed: int, start_step: int
+    ) -> tf.data.Dataset:
+        return batches.shuffled_batches(
+            self.arrays("train"),
+            self.examples_per_epoch("train"),
+            batch_size,
+            steps_per_epoch,
+            seed,
+            start_step,
+        )

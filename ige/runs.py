@@ -1,0 +1,103 @@
+"""The folder of a run: where it is, what it was made with, and whether that still holds."""
+
+import json
+import pathlib
+from typing import Any
+
+import gin
+
+from ige import __version__, configs
+from ige.errors import UserError
+from ige.files import write_text
+
+# What may differ between the start of a run and its continuation.
+FREE = frozenset({"train.epochs", "train.checkpoints_to_keep", "train.log_every"})
+_FILE = "config.json"
+_ABSENT = "(none)"
+
+
+@gin.configurable(module="ige", denylist=["config_name"])
+def default_model_dir(
+    config_name: str,
+    base_dir: str = "~/ige_models",
+    subdir: str | None = None,
+    model_id: str | None = None,
+) -> pathlib.Path:
+    """Returns the folder of a run: `<base_dir>/<subdir>/<model_id>`.
+
+    Args:
+        config_name: name of the experiment, such as `hpe/b128-1`.
+        base_dir: folder of all runs; `~` is the home folder.
+        subdir: folder below it; default: the config name's own folder, `hpe`.
+        model_id: name of the run; default: the last part of the config name, `b128-1`.
+    """
+    name = pathlib.PurePosixPath(config_name)
+    below = str(name.parent) if subdir is None else subdir
+    return pathlib.Path(base_dir).expanduser() / below / (model_id or name.name)
+
+
+class RunRecord:
+    """The complete configuration that a model folder was trained with.
+
+    Args:
+        model_dir: folder of the run.
+        evaluation_only: parameters that training does not depend on.
+    """
+
+    def __init__(self, model_dir: pathlib.Path, evaluation_only: frozenset[str] = frozenset()):
+        self._path = model_dir / _FILE
+        self._free = FREE | evaluation_only
+
+    def _current(self) -> dict[str, str]:
+        parameters = configs.resolved(("train",))
+        return {
+            key: str(parameter)
+            for key, parameter in parameters.items()
+            if key not in self._free and not key.startswith("default_model_dir.")
+        }
+
+    def write(self, config_name: str) -> None:
+        """Records the current configuration; called before the first step."""
+        record = {"config": config_name, "ige": __version__, "parameters": self._current()}
+        write_text(self._path, json.dumps(record, indent=2) + "\n")
+
+    def read(self) -> dict[str, Any]:
+        """Returns the record: `config`, `ige` (version) and `parameters`."""
+        return json.loads(self._path.read_text(encoding="utf-8"))
+
+    def check(self, replaceable: frozenset[str] = frozenset()) -> dict[str, tuple[str, str]]:
+        """Refuses to go on under another configuration.
+
+        Args:
+            replaceable: configurables whose parameters may differ, such as `h3m_lift`.
+
+        Returns:
+            parameter -> (old, new) for what differs and may.
+
+        Raises:
+            UserError: lists what differs and may not, old and new.
+        """
+        folder = self._path.parent
+        if not self._path.exists():
+            raise UserError(
+                f"{folder} has checkpoints but no {_FILE}; remove the folder, or choose another "
+                "default_model_dir.model_id"
+            )
+        old, new = self.read()["parameters"], self._current()
+        different = {
+            key: (old.get(key, _ABSENT), new.get(key, _ABSENT))
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key)
+        }
+        allowed = {
+            key: pair for key, pair in different.items() if key.rpartition(".")[0] in replaceable
+        }
+        if refused := different.keys() - allowed.keys():
+            changes = "; ".join(
+                f"{key}: {different[key][0]} -> {different[key][1]}" for key in sorted(refused)
+            )
+            raise UserError(
+                f"{folder} was trained with another config ({changes}); restore these values, or "
+                "choose another default_model_dir.model_id"
+            )
+        return allowed

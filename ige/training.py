@@ -1,0 +1,213 @@
+"""Compile, fit, resume: the only place that trains."""
+
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+
+import gin
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ige.checkpoints import Checkpoints
+from ige.errors import UserError
+from ige.problem import InferenceFn, Problem
+
+ModelFn = Callable[[Problem, InferenceFn], keras.Model]
+
+
+def steps_per_execution(steps_per_epoch: int) -> int:
+    """Returns how many steps to run per call from Python: about 25 to 50.
+
+    Keras runs whole executions only, so among those the number is taken that leaves the fewest
+    steps of an epoch over.
+    """
+    if steps_per_epoch <= 50:
+        return steps_per_epoch
+    return min(range(50, 24, -1), key=lambda steps: steps_per_epoch % steps)
+
+
+class _Checkpointing(keras.callbacks.Callback):
+    """Saves after every `every` epochs and after the last one; stops on figures that are not finite."""
+
+    def __init__(self, checkpoints: Checkpoints, history: list[dict[str, float]], every: int):
+        super().__init__()
+        self._checkpoints = checkpoints
+        self._history = history
+        self._every = every
+
+    def on_epoch_end(self, epoch, logs=None):
+        figures = {name: float(value) for name, value in (logs or {}).items()}
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"epoch {epoch + 1}: {name} is {value}; the last checkpoint is kept; lower "
+                    "the learning rate or look at the data"
+                )
+        self._history.append(figures)
+        done = epoch + 1
+        if done % self._every == 0 or done == self.params["epochs"]:
+            self._checkpoints.save(self.model, done, self._history)
+
+
+class _TensorBoard(keras.callbacks.Callback):
+    """Scalars per epoch and every `every` steps, the learning rate, and the config as text.
+
+    Keras's own callback counts calls, not steps, when several steps run per call.
+    """
+
+    def __init__(self, folder: pathlib.Path, config: str, every: int):
+        super().__init__()
+        self._folder = folder
+        self._config = config
+        self._every = every
+
+    def on_train_begin(self, logs=None):
+        self._writer = tf.summary.create_file_writer(str(self._folder))
+        self._next = self._step() + self._every
+        with self._writer.as_default(self._step()):
+            indented = "\n".join(f"    {line}" for line in self._config.splitlines())
+            tf.summary.text("config", indented)  # four spaces: verbatim in Markdown
+
+    def _step(self) -> int:
+        return int(self.model.optimizer.iterations)
+
+    def _write(self, prefix: str, logs) -> None:
+        figures = logs | {"learning_rate": float(self.model.optimizer.learning_rate)}
+        with self._writer.as_default(self._step()):
+            for name, value in figures.items():
+                tf.summary.scalar(f"{prefix}/{name}", value)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._step() >= self._next:
+            self._next += self._every * (1 + (self._step() - self._next) // self._every)
+            self._write("step", logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._write("epoch", logs)
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        self._writer.close()
+
+
+def _compile(
+    model: keras.Model, problem: Problem, optimizer: keras.Optimizer, steps: int, jit_compile: bool
+) -> None:
+    model.compile(
+        optimizer=optimizer,
+        loss=problem.loss,
+        metrics=problem.metrics,
+        steps_per_execution=steps,
+        jit_compile=jit_compile,
+    )
+
+
+@gin.configurable(module="ige", denylist=["model_dir", "config_text", "on_start"])
+def train(
+    model_dir: pathlib.Path,
+    config_text: str,
+    on_start: Callable[[Problem, bool], None],
+    problem: Problem = gin.REQUIRED,
+    inference_fn: InferenceFn = gin.REQUIRED,
+    model_fn: ModelFn | None = None,
+    optimizer: keras.Optimizer = gin.REQUIRED,
+    lr_schedule: Callable[[int], float] | None = None,
+    batch_size: int = 64,
+    epochs: int = 200,
+    seed: int = 0,
+    jit_compile: bool = True,
+    checkpoint_every: int = 1,
+    checkpoints_to_keep: int = 3,
+    log_every: int = 1000,
+) -> keras.Model:
+    """Trains until `epochs` epochs are finished, from the last checkpoint if there is one.
+
+    Args:
+        model_dir: folder of the run.
+        config_text: the configuration, for TensorBoard.
+        on_start: called with (problem, whether the run continues) before anything is built.
+        problem: what to learn.
+        inference_fn: the network: inputs, output_spec -> outputs.
+        model_fn: problem, inference_fn -> model with a `train_step` of its own, for methods that
+            are not plain supervised learning.
+        optimizer: a fresh optimizer.
+        lr_schedule: epoch (from 0) -> learning rate; None leaves the optimizer's own.
+        batch_size: examples per step.
+        epochs: epochs in all, finished ones included.
+        seed: fixes weights, data order and dropout.
+        jit_compile: compile the step with XLA.
+        checkpoint_every: epochs between two checkpoints.
+        checkpoints_to_keep: how many of the last checkpoints stay; the best one always stays.
+        log_every: steps between two entries in TensorBoard; every epoch is logged as well.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        UserError: a number that makes no sense, too few examples, a run of another config.
+    """
+    for name, value in {
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "checkpoint_every": checkpoint_every,
+        "log_every": log_every,
+    }.items():
+        if value < 1:
+            raise UserError(f"train.{name}: got {value}, expected at least 1")
+    has_validation = problem.has_validation
+    monitor = "val_loss" if has_validation else "loss"
+    checkpoints = Checkpoints(model_dir, checkpoints_to_keep, monitor)
+    finished = checkpoints.last()
+    on_start(problem, finished is not None)
+    if finished is not None and finished >= epochs:
+        print(f"{model_dir} is already trained for {finished} epochs; --epochs=N trains to N")
+        return checkpoints.load_model(finished)
+
+    problem.prepare()
+    examples = problem.examples_per_epoch("train")
+    steps = examples // batch_size
+    if steps < 1:
+        raise UserError(f"train.batch_size: got {batch_size}, expected at most {examples} examples")
+    per_execution = steps_per_execution(steps)
+    steps -= steps % per_execution
+
+    keras.utils.set_random_seed(seed)
+    model = (model_fn or (lambda p, f: p.build_model(f)))(problem, inference_fn)
+    _compile(model, problem, optimizer, per_execution, jit_compile)
+    history: list[dict[str, float]] = []
+    if finished is not None:
+        history = checkpoints.restore(model, finished).history
+        print(f"continuing {model_dir} after epoch {finished}")
+    print(
+        f"training on {examples:,} examples: {steps:,} steps of {batch_size} per epoch, "
+        f"{count_parameters(model):,} parameters"
+    )
+    callbacks = [
+        _TensorBoard(model_dir, config_text, log_every),
+        _Checkpointing(checkpoints, history, checkpoint_every),
+    ]
+    if lr_schedule is not None:
+        callbacks.insert(0, keras.callbacks.LearningRateScheduler(lr_schedule))
+    start = time.perf_counter()
+    model.fit(
+        problem.get_training_dataset(batch_size, steps, seed, (finished or 0) * steps),
+        initial_epoch=finished or 0,
+        epochs=epochs,
+        steps_per_epoch=steps,
+        validation_data=problem.get_dataset("validation", 1024) if has_validation else None,
+        shuffle=False,
+        callbacks=callbacks,
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+    seconds = time.perf_counter() - start
+    done = (epochs - (finished or 0)) * steps * batch_size
+    print(f"trained to epoch {epochs} at {done / seconds:,.0f} examples/s; model in {model_dir}")
+    return model
+
+
+def count_parameters(model: keras.Model) -> int:
+    """Returns the number of trainable parameters."""
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)

@@ -1,0 +1,40 @@
+"""Fixtures that every test may ask for."""
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> pathlib.Path:
+    """The folder of real recordings that the tests marked `real_data` read."""
+    folder = os.environ.get("IGE_REAL_DATA")
+    if not folder or not pathlib.Path(folder).is_dir():
+        pytest.skip("needs recordings: set IGE_REAL_DATA to the folder that holds h3m/")
+    return pathlib.Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> list[str]:
+    """Bindings of a generated data set that is built in a second: one short recording per action."""
+    return [
+        "data = 'synthetic'",
+        "h3m_lift.synthetic_sequences = 1",
+        "h3m_lift.synthetic_frames = 12",
+    ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _folders(tmp_path_factory):
+    """Data sets and models of the tests go to temporary folders; the tests share the data sets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
+        yield

@@ -1,0 +1,194 @@
+"""Every shipped config: parsed, built on tiny data, trained, saved, continued, evaluated."""
+
+import json
+import math
+import re
+
+import pytest
+
+from ige import configs
+from ige.__main__ import main
+from ige.checkpoints import Checkpoints
+
+CONFIGS = list(configs.list_configs(configs.config_folder()))
+METRICS = {
+    "mpjpe",
+    "n_mpjpe",
+    "p_mpjpe",
+    "opt_scale",
+    "sequence_p_mpjpe",
+    "mpjve",
+    "pck150",
+    "auc",
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def ige(tiny, models, capsys):
+    """Runs one command on a tiny, slim version of a config; returns status, stdout, stderr."""
+
+    def run(name, command, *flags, bindings=()):
+        small = [
+            *tiny,
+            f"default_model_dir.base_dir = {str(models)!r}",
+            "hpe.get_baseline_inference.filters = 16",
+            *bindings,
+        ]
+        arguments = [f"--gin_param={binding}" for binding in small]
+        status = main([f"--gin_file={name}", f"--command={command}", *arguments, *flags])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_trains_continues_and_evaluates(ige, models, name):
+    status, out, err = ige(name, "train", "--epochs=1")
+    assert status == 0, err
+    assert f"model in {models / name}" in out
+    status, out, err = ige(name, "train", "--epochs=2")
+    assert status == 0, err
+    assert f"continuing {models / name} after epoch 1" in out
+    assert Checkpoints(models / name).epochs() == [1, 2]
+
+    status, out, err = ige(name, "evaluate", "--gin_param=include_procrustes=True")
+    assert status == 0, err
+    figures = json.loads((models / name / "evaluation.json").read_text())
+    absolute = name != "hpe/martinez"
+    for metric in METRICS - (set() if absolute else {"opt_scale"}):
+        assert math.isfinite(figures[metric]), metric
+        assert figures["over_actions"][metric] == figures[metric]
+        assert f"{figures[metric]:.2f}" in out
+    assert (figures["opt_scale"] is not None) == absolute
+    assert figures["config"] == name
+    assert figures["epoch"] == 2
+    assert figures["joints"] == "17 joints of h36m_17, root counted"
+    assert figures["data"]["version"] == "1.0.0"
+    assert {"Walking", "Sitting"} <= figures["by_action"].keys()
+    assert all(action in out for action in figures["by_action"])
+    source = name.removeprefix("hpe/b128-1-")
+    expected = source if source in ("hourglass", "finetuned", "detections") else "projection"
+    assert figures["trained_with"]["hpe.h3m_lift.keypoints"] == repr(expected)
+
+
+NAME = "hpe/b128-1"
+
+
+@pytest.fixture
+def trained(ige):
+    assert ige(NAME, "train", "--epochs=2")[0] == 0
+
+
+def test_prepare_prints_where_the_data_came_from(ige):
+    status, out, err = ige(NAME, "prepare")
+    assert status == 0, err
+    provenance = json.loads(out)
+    assert provenance["dataset"] == "h3m_lift"
+    assert provenance["files"][0]["name"].endswith("h36m.zip")
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize(
+    ("bindings", "absent", "text"),
+    [
+        (["include_procrustes = False"], {"p_mpjpe", "sequence_p_mpjpe"}, "root counted"),
+        (["hpe.HpeProblem.count_root = False"], set(), "16 joints of h36m_17, root not counted"),
+        (["evaluate.checkpoint = 'best'"], set(), "epoch"),
+        (["evaluate.checkpoint = 1"], set(), "epoch 1 of"),
+        (["evaluate.split = 'train'"], set(), "train: "),
+        (["evaluate.batch_size = 7"], set(), "test: "),
+    ],
+)
+def test_ways_to_evaluate(ige, models, bindings, absent, text):
+    status, out, err = ige(NAME, "evaluate", bindings=bindings)
+    assert status == 0, err
+    assert text in out
+    figures = json.loads((models / NAME / "evaluation.json").read_text())
+    assert {metric for metric in METRICS if figures[metric] is None} == absent
+
+
+@pytest.mark.usefixtures("trained")
+def test_evaluation_does_not_depend_on_the_batch_size(ige, models):
+    found = []
+    for size in (5, 4096):
+        ige(NAME, "evaluate", bindings=[f"evaluate.batch_size = {size}"])
+        figures = json.loads((models / NAME / "evaluation.json").read_text())
+        found.append([figures[metric] for metric in sorted(METRICS)])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+@pytest.mark.usefixtures("trained")
+def test_evaluating_other_data_says_so(ige, models):
+    status, out, err = ige(NAME, "evaluate", bindings=["h3m_lift.synthetic_seed = 1"])
+    assert status == 0, err
+    assert "trained with hpe.h3m_lift.synthetic_seed = 0, evaluated with 1" in out
+    figures = json.loads((models / NAME / "evaluation.json").read_text())
+    assert figures["evaluated_with"] == {"hpe.h3m_lift.synthetic_seed": "1"}
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize(
+    ("command", "bindings", "message"),
+    [
+        (
+            "train",
+            ["batch_size = 32", "epochs = 3"],
+            "was trained with another config (train.batch_size: 64 -> 32); restore these values, "
+            "or choose another default_model_dir.model_id",
+        ),
+        (
+            "evaluate",
+            ["hpe.get_baseline_inference.residual = False"],
+            "was trained with another config (hpe.get_baseline_inference.residual: True -> False)",
+        ),
+        (
+            "evaluate",
+            ["default_model_dir.model_id = 'none'"],
+            "/hpe/none; train it first: python -m ige --gin_file=hpe/b128-1 --command=train",
+        ),
+        (
+            "evaluate",
+            ["evaluate.checkpoint = 'worst'"],
+            "evaluate.checkpoint: got 'worst', expected 'last', 'best' or one of the epochs [1, 2]",
+        ),
+        ("evaluate", ["evaluate.split = 'tset'"], "split: got 'tset', expected one of train,"),
+        (
+            "evaluate",
+            ["evaluate.split = 'validation'"],
+            "split 'validation' has no sequences: hpe.HpeProblem.validation_subjects is []",
+        ),
+        (
+            "evaluate",
+            ["keypoints = 'detections'"],
+            "was trained on inputs {'pose_2d': (16, 2)}, the config asks for {'pose_2d': (17, 2)}",
+        ),
+        ("train", ["data = 'synthetik'", "epochs = 3"], "hpe.h3m_lift.data: got 'synthetik', "),
+        ("train", ["hpe.HpeProblem.skeleton = 'h36m_15'", "epochs = 3"], "did you mean h36m_1"),
+    ],
+)
+def test_mistakes_are_one_line_and_change_nothing(ige, models, command, bindings, message):
+    before = {path: path.stat().st_mtime_ns for path in models.rglob("*")}
+    status, _, err = ige(NAME, command, bindings=bindings)
+    assert status == 2
+    assert re.search(re.escape(message), err), err
+    assert err.count("\n") == 1
+    assert {path: path.stat().st_mtime_ns for path in models.rglob("*")} == before
+
+
+def test_best_is_chosen_on_the_held_out_subjects(ige, models):
+    held_out = [
+        "hpe.HpeProblem.validation_subjects = ('S8',)",
+        "default_model_dir.model_id = 'held-out'",
+    ]
+    assert ige(NAME, "train", "--epochs=2", bindings=held_out)[0] == 0
+    history = Checkpoints(models / "hpe/held-out").state(2).history
+    assert all("val_opt_scale_mm" in figures for figures in history)
+    status, out, err = ige(NAME, "evaluate", bindings=[*held_out, "evaluate.split = 'validation'"])
+    assert status == 0, err
+    assert "validation: " in out

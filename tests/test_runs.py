@@ -1,0 +1,95 @@
+import json
+import pathlib
+import re
+
+import gin
+import pytest
+
+from ige import configs, runs
+from ige.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _clean_gin():
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "~/ige_models/hpe/b128-1"),
+        ({"base_dir": "/models"}, "/models/hpe/b128-1"),
+        ({"base_dir": "/models", "subdir": "mine"}, "/models/mine/b128-1"),
+        ({"base_dir": "/models", "model_id": "again"}, "/models/hpe/again"),
+        ({"base_dir": "/models", "subdir": "", "model_id": "x"}, "/models/x"),
+    ],
+)
+def test_folder_of_a_run(options, expected):
+    assert runs.default_model_dir("hpe/b128-1", **options) == pathlib.Path(expected).expanduser()
+
+
+def test_folder_of_a_config_without_a_folder():
+    assert runs.default_model_dir("mine", base_dir="/models") == pathlib.Path("/models/mine")
+
+
+@pytest.fixture
+def record(tmp_path, monkeypatch):
+    """A record of a run with two settings; `settings` is what gin would say now."""
+    settings = {"train.batch_size": 64, "h3m_lift.data": "auto", "train.epochs": 5, "p.note": 1}
+    monkeypatch.setattr(
+        configs,
+        "resolved",
+        lambda roots: {key: configs.Parameter(value, True) for key, value in settings.items()},
+    )
+    record = runs.RunRecord(tmp_path, frozenset({"p.note"}))
+    record.write("hpe/b128-1")
+    return record, settings
+
+
+def test_record_has_the_whole_config_but_what_may_change(record):
+    assert record[0].read()["config"] == "hpe/b128-1"
+    assert record[0].read()["parameters"] == {"train.batch_size": "64", "h3m_lift.data": "'auto'"}
+
+
+@pytest.mark.parametrize("free", ["train.epochs", "p.note"])
+def test_free_parameters_may_change(record, free):
+    record, settings = record
+    settings[free] = 77
+    assert record.check() == {}
+
+
+def test_another_config_is_refused_with_old_and_new(record, tmp_path):
+    record, settings = record
+    settings["train.batch_size"] = 32
+    settings["train.seed"] = 1
+    message = (
+        f"{tmp_path} was trained with another config (train.batch_size: 64 -> 32; "
+        "train.seed: (none) -> 1); restore these values, or choose another "
+        "default_model_dir.model_id"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        record.check(frozenset({"h3m_lift"}))
+
+
+def test_replaceable_parameters_are_reported(record):
+    record, settings = record
+    settings["h3m_lift.data"] = "synthetic"
+    expected = {"h3m_lift.data": ("'auto'", "'synthetic'")}
+    assert record.check(frozenset({"h3m_lift"})) == expected
+    with pytest.raises(UserError, match="h3m_lift.data: 'auto' -> 'synthetic'"):
+        record.check()
+
+
+def test_folder_without_a_record(record, tmp_path):
+    (tmp_path / "config.json").unlink()
+    message = f"{tmp_path} has checkpoints but no config.json; remove the folder, or choose another"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        record[0].check()
+
+
+def test_record_is_json_that_people_can_read(record, tmp_path):
+    text = (tmp_path / "config.json").read_text()
+    assert json.loads(text)["parameters"]["train.batch_size"] == "64"
+    assert text.count("\n") > 3
