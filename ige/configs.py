@@ -6,7 +6,6 @@ Importing this module is cheap: gin, and whatever the gin files import, is loade
 import contextlib
 import dataclasses
 import inspect
-import logging
 import os
 import pathlib
 import re
@@ -79,13 +78,21 @@ def config_name(paths: Sequence[pathlib.Path], folder: pathlib.Path) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_gin() -> Iterator[None]:
-    """gin logs an error for each search path that does not have an include; only the last counts."""
-    logging.disable(logging.ERROR)
+def _includes_from(folder: pathlib.Path) -> Iterator[None]:
+    """Makes gin look for includes in `folder` only.
+
+    Left alone it tries the working directory first, then Python packages (for which it fails where
+    a folder `hpe` happens to be on the path), and logs an error for each place on the way.
+    """
+    from gin import config as gin_config
+
+    prefixes, readers = gin_config._LOCATION_PREFIXES, gin_config._FILE_READERS
+    gin_config._LOCATION_PREFIXES = [str(folder)]
+    gin_config._FILE_READERS = [(open, os.path.isfile)]
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        gin_config._LOCATION_PREFIXES, gin_config._FILE_READERS = prefixes, readers
 
 
 def parse(
@@ -112,8 +119,7 @@ def parse(
     folder = config_folder(config_dir)
     paths = [find_config(name, folder) for name in gin_files]
     gin.clear_config()
-    gin.add_config_file_search_path(str(folder))
-    with _quiet_gin():
+    with _includes_from(folder):
         in_files = set()
         for path in paths:
             with _explained(f"in {path.name}", folder):
@@ -151,7 +157,7 @@ def _explained(where: str, folder: pathlib.Path) -> Iterator[None]:
             f"{where}: cannot be parsed; expected `name = value` with a Python literal, "
             "@configurable or %macro (strings need quotes)"
         ) from error
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{where}: {first}{_hint(first)}") from error
 

@@ -198,3 +198,16 @@ def test_text_of_a_config_parses_back_to_itself(folder):
 
 def test_listing_has_purposes_and_leaves_parts_out(folder):
     assert configs.list_configs(folder) == {"toy/small": "A small body", "toy/tall": "A tall body"}
+
+
+def test_includes_come_from_the_config_folder_whatever_is_in_the_working_directory(
+    folder, tmp_path_factory, monkeypatch, caplog
+):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "_base.gin").write_text("nonsense")
+    (elsewhere / "toy").mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.syspath_prepend(str(elsewhere))
+    parse(folder)
+    assert trainer()[1] == 5
+    assert caplog.records == []

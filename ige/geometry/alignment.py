@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from ige.geometry.rotations import determinant
+
 Array = tf.Tensor | np.ndarray
 
 
@@ -51,7 +53,7 @@ def nearest_rotation(matrix: tf.Tensor) -> tf.Tensor:
     l_i + l_j. Where such a sum is 0, R is not unique, and that part of the gradient is left out.
     """
     singular, left, right = tf.linalg.svd(matrix)
-    sign = tf.where(tf.linalg.det(left) * tf.linalg.det(right) < 0, -1.0, 1.0)
+    sign = tf.where(determinant(left) * determinant(right) < 0, -1.0, 1.0)
     last = tf.cast(sign, matrix.dtype)[..., tf.newaxis]
     signs = tf.concat([tf.ones_like(last), tf.ones_like(last), last], axis=-1)
     rotation = tf.matmul(left * signs[..., tf.newaxis, :], right, transpose_b=True)

@@ -51,6 +51,12 @@ def test_quaternion_of_zeros_is_the_identity():
     np.testing.assert_array_equal(rotations.quaternion_to_matrix(np.zeros(4)), np.eye(3))
 
 
+def test_determinant_by_hand():
+    # 1 (5 * 10 - 6 * 8) - 2 (4 * 10 - 6 * 7) + 3 (4 * 8 - 5 * 7)
+    matrices = np.array([[[1.0, 2, 3], [4, 5, 6], [7, 8, 10]], np.diag([2.0, 3, -4])])
+    np.testing.assert_allclose(rotations.determinant(matrices), [-3, -24])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_types_are_kept(dtype):
     assert rotations.euler_xyz(np.zeros(3, dtype)).dtype == dtype

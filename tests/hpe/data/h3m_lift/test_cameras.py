@@ -56,9 +56,7 @@ def test_cameras_go_by_name_not_by_number(files):
     got = cameras.read_cameras_h5(files.cameras_h5(swap), "S9", "cameras.h5")
     published = cameras.published_cameras("S9")
     assert tuple(got) == CAMERA_IDS
-    np.testing.assert_array_equal(
-        got["54138969"].translation, published["55011271"].translation
-    )
+    np.testing.assert_array_equal(got["54138969"].translation, published["55011271"].translation)
 
 
 def _delete(*path):

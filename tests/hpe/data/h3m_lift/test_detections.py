@@ -135,7 +135,10 @@ def test_skeleton_of_metadata(metadata, name):
     ("metadata", "saw"),
     [
         (None, "layout_name None, num_joints None, keypoints_symmetry None"),
-        ({"layout_name": "humaneva15", "num_joints": 15}, "layout_name 'humaneva15', num_joints 15"),
+        (
+            {"layout_name": "humaneva15", "num_joints": 15},
+            "layout_name 'humaneva15', num_joints 15",
+        ),
         ({"layout_name": "coco", "num_joints": 18}, "layout_name 'coco', num_joints 18"),
         (
             {"num_joints": 17, "keypoints_symmetry": H36M_SIDES[::-1]},

@@ -210,7 +210,10 @@ def test_spoilt_cdf(files, tmp_path, spoil, message):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"positions_2d": {}}, "'positions_3d' is missing, it has positions_2d; get the file again"),
+        (
+            {"positions_2d": {}},
+            "'positions_3d' is missing, it has positions_2d; get the file again",
+        ),
         (
             {"positions_3d": {"S1": np.zeros((2, 32, 3))}},
             "'positions_3d': expected a dict of subjects of dicts of recordings; get the file "

@@ -59,8 +59,6 @@ def test_splits(subject, split):
 
 
 def test_a_subject_without_poses_is_refused():
-    message = (
-        "a.zip: subject: got 'S2', expected one of S1, S5, S6, S7, S8, S9, S11; remove it"
-    )
+    message = "a.zip: subject: got 'S2', expected one of S1, S5, S6, S7, S8, S9, S11; remove it"
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         names.split_of("S2", "a.zip")

@@ -1,0 +1,407 @@
+import inspect
+import json
+import pathlib
+import re
+
+import gin
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from ige.errors import UserError
+from ige.hpe.data.h3m_lift import builder, dataset, h3m_lift
+from ige.hpe.data.h3m_lift.cameras import published_cameras
+
+WRITTEN = ("baseline", "baseline-tree", "official", "official-without-metadata", "videopose3d")
+KEYPOINTS = ("projection", "hourglass", "finetuned", "detections")
+FOLDERS = {"hourglass": "StackedHourglass", "finetuned": "StackedHourglassFineTuned240"}
+SPELT = {("S1", "WalkDog"): "WalkingDog", ("S1", "Photo 1"): "TakingPhoto 1"}
+CORRUPT = ("S11", "Directions", "54138969")
+
+
+@pytest.fixture
+def manual(tmp_path):
+    folder = tmp_path / "manual"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def make(tmp_path, manual):
+    """Returns a dataset of this test's folders."""
+    return lambda **kwargs: h3m_lift(
+        **{"data_dir": str(tmp_path / "tfds"), "manual_dir": str(manual), **kwargs}
+    )
+
+
+def _write_keypoints(files, keypoints, manual):
+    if keypoints == "detections":
+        files.write_detections(manual / "data_2d_h36m_cpn_ft_h36m_dbb.npz", extra=2)
+    elif keypoints != "projection":
+        entries = files.hourglass_entries(FOLDERS[keypoints], extra=1)
+        files.write_tree(manual / "detectors", entries)
+
+
+def _listed(sequences):
+    return [(s.subject, s.name, len(s.poses)) for s in sequences]
+
+
+@pytest.mark.parametrize("keypoints", KEYPOINTS)
+@pytest.mark.parametrize("written", WRITTEN)
+def test_every_layout_with_every_source_of_2d_poses(files, manual, make, written, keypoints):
+    files.write_layout(written, manual)
+    _write_keypoints(files, keypoints, manual)
+    made = make(keypoints=keypoints)
+    joints = 17 if keypoints == "detections" else 16
+    for split, expected in files.SEQUENCES.items():
+        sequences = made.sequences(split)
+        assert _listed(sequences) == expected
+        for got in sequences:
+            spelt = SPELT.get((got.subject, got.name), got.name)
+            assert got.action == re.sub(r" \d+$", "", got.name)
+            assert got.poses.dtype == np.float32
+            np.testing.assert_allclose(
+                got.poses, files.poses_of(got.subject, spelt), rtol=0, atol=1e-3
+            )
+            assert list(got.cameras) == list(files.CAMERAS)
+            for camera_id, published in published_cameras(got.subject).items():
+                for ours, theirs in zip(got.cameras[camera_id], published, strict=True):
+                    assert ours.dtype == np.float64
+                    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+            present = [c for c in files.CAMERAS if (got.subject, got.name, c) != CORRUPT]
+            assert list(got.keypoints) == ([] if keypoints == "projection" else present)
+            for camera_id, pixels in got.keypoints.items():
+                assert pixels.dtype == np.float32
+                np.testing.assert_array_equal(
+                    pixels, files.keypoints_of(got.subject, spelt, camera_id, joints)
+                )
+    if keypoints == "projection":
+        assert made.keypoint_skeleton is None
+    else:
+        assert made.keypoint_skeleton.name == ("h36m_17" if joints == 17 else "mpii_16")
+    provenance = made.provenance
+    assert json.loads(json.dumps(provenance)) == provenance
+    assert provenance["layout"] == written.partition("-")[0]
+    assert provenance["frames"] == {"train": 16, "test": 17}
+
+
+def test_provenance(files, manual, make):
+    files.write_layout("baseline", manual)
+    files.write_detections(manual / "data_2d_h36m_gt.npz")
+    assert make(keypoints="detections").provenance == {
+        "dataset": "h3m_lift",
+        "version": "1.0.0",
+        "config": "detections-gt",
+        "layout": "baseline",
+        "files": [
+            {"name": name, "size": (manual / name).stat().st_size}
+            for name in ("h36m.zip", "data_2d_h36m_gt.npz")
+        ],
+        "recordings": {"S1": 2, "S5": 1, "S6": 1, "S7": 1, "S8": 1, "S9": 3, "S11": 2},
+        "frames": {"train": 16, "test": 17},
+        "keypoints": {
+            "source": "gt",
+            "skeleton": "h36m_17",
+            "views": 43,
+            "views_without": 1,
+            "views_without_poses": 0,
+            "excluded": ["S11 Directions 54138969: its video is corrupt"],
+        },
+        "skipped": [],
+    }
+
+
+def test_what_is_said_while_building(files, manual, make, capsys):
+    files.write_official(manual, also=["_ALL"])
+    entries = files.hourglass_entries(
+        "StackedHourglass", views=lambda subject, name, camera: subject == "S9"
+    )
+    extra = {"S9/StackedHourglass/Greeting.54138969.h5": b"of no recording"}
+    files.write_tree(manual / "detectors", entries | extra)
+    made = make(keypoints="hourglass")
+    made.prepare()
+    said = capsys.readouterr()
+    assert said.out == ""
+    skipped = "; ".join(
+        f"skipped {subject} _ALL: belongs to no action, no protocol uses it"
+        for subject in ("S1", "S11", "S5", "S6", "S7", "S8", "S9")
+    )
+    assert said.err == (
+        "h3m_lift: built hourglass from official files: 11 recordings (S1 2, S5 1, S6 1, S7 1, "
+        "S8 1, S9 3, S11 2), 33 frames; 2D poses of 12 views, none for 32, unused for want of "
+        f"poses 1; {skipped}\n"
+    )
+    assert [len(s.keypoints) for s in made.sequences("test")] == [4, 4, 4, 0, 0]
+    assert not any(s.keypoints for s in made.sequences("train"))
+    make(keypoints="hourglass").prepare()
+    assert capsys.readouterr().err == ""
+
+
+def test_nothing_found(manual, make):
+    message = (
+        f"h3m_lift: no Human3.6M poses in {manual}; put one of these there:\n"
+        "  h36m.zip of 3d-pose-baseline (poses, cameras and stacked-hourglass detections)\n"
+        "  Poses_D3_Positions_S1.tgz, _S5, _S6, _S7, _S8, _S9 and _S11.tgz, and metadata.xml if "
+        "you have it, from http://vision.imar.ro/human3.6m (registration required)\n"
+        "  data_3d_h36m.npz as made by VideoPose3D's preparation script\n"
+        "or run on generated data, which needs no files: --gin_param=\"data='synthetic'\""
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        make().prepare()
+    message = (
+        f"h3m_lift: no Human3.6M poses in {manual}; put these files there:\n"
+        "  data_3d_h36m.npz as made by VideoPose3D's preparation script\n"
+        "or run on generated data, which needs no files: --gin_param=\"data='synthetic'\""
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        make(data="videopose3d").prepare()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"keypoints": "hourglas"},
+            "h3m_lift.keypoints: got 'hourglas', expected one of projection, hourglass, finetuned, "
+            "detections; did you mean hourglass?",
+        ),
+        (
+            {"data": "syntetic"},
+            "h3m_lift.data: got 'syntetic', expected one of auto, baseline, official, videopose3d, "
+            "synthetic; did you mean synthetic?",
+        ),
+        (
+            {"detections": "gt"},
+            "h3m_lift.detections: got 'gt' with keypoints = 'projection', expected keypoints = "
+            "'detections'; set that, or leave detections out",
+        ),
+    ],
+)
+def test_choices(make, arguments, message):
+    # gin appends the call it was in; the command line takes that off again.
+    with pytest.raises(UserError, match=f"^{re.escape(message)}(\n  In call to|$)"):
+        make(**arguments)
+
+
+def test_an_unknown_split(make):
+    message = "h3m_lift: split: got 'tset', expected one of train, test; did you mean test?"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        make().sequences("tset")
+
+
+def test_a_split_without_recordings(files, manual, make):
+    files.write_official(manual)
+    for subject in ("S9", "S11"):
+        (manual / f"Poses_D3_Positions_{subject}.tgz").unlink()
+    message = "no recordings of the test subjects S9, S11, got S1, S5, S6, S7, S8; get the missing"
+    with pytest.raises(UserError, match=re.escape(message)):
+        make().prepare()
+
+
+def test_detections_of_other_recordings(files, manual, make):
+    files.write_layout("baseline", manual)
+    views = [np.zeros((3, 17, 2))] * 4
+    files.write_npz(
+        manual / "data_2d_h36m_x.npz",
+        positions_2d={"S9": {"Eating": views}},
+        metadata=files.H36M_METADATA,
+    )
+    message = (
+        "h3m_lift: data_2d_h36m_x.npz: no 2D poses of any of the 11 recordings in h36m.zip; get "
+        "the detections that belong to the poses"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        make(keypoints="detections").prepare()
+
+
+def test_a_build_is_reused_without_its_files(files, manual, make, monkeypatch):
+    files.write_layout("videopose3d", manual)
+    files.write_detections(manual / "data_2d_h36m_gt.npz")
+    before = make(keypoints="detections")
+    before.prepare()
+    for path in manual.iterdir():
+        path.unlink()
+    monkeypatch.delattr(builder.H3mLift, "_generate_examples")
+    after = make(keypoints="detections")
+    assert _listed(after.sequences("train")) == files.SEQUENCES["train"]
+    assert after.provenance == before.provenance
+    assert after.keypoint_skeleton.name == "h36m_17"
+    assert make(keypoints="detections", detections="gt").provenance == before.provenance
+    with pytest.raises(UserError, match="no Human3.6M poses in"):
+        make().prepare()
+
+
+def test_other_files_make_another_build(files, manual, make, capsys):
+    files.write_layout("videopose3d", manual)
+    make().prepare()
+    positions = {subject: {} for subject in files.RECORDINGS}
+    for subject, name in files.every():
+        positions[subject][name] = files.poses_of(subject, name)[:1] / np.float32(1000.0)
+    files.write_npz(manual / "data_3d_h36m.npz", positions_3d=positions)
+    capsys.readouterr()
+    assert [frames for *_, frames in _listed(make().sequences("train"))] == [1] * 6
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == (
+        "h3m_lift: projection: data_3d_h36m.npz changed since it was made; building it again"
+    )
+    files.write_layout("baseline", manual)
+    assert _listed(make().sequences("train")) == files.SEQUENCES["train"]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == (
+        "h3m_lift: projection: made from videopose3d files, baseline files are there now; "
+        "building it again"
+    )
+
+
+def test_an_explicit_layout_has_a_build_of_its_own(files, manual, make, capsys):
+    files.write_layout("videopose3d", manual)
+    files.write_layout("baseline", manual)
+    assert make().provenance["layout"] == "baseline"
+    explicit = make(data="videopose3d").provenance
+    assert (explicit["layout"], explicit["config"]) == ("videopose3d", "videopose3d-projection")
+    capsys.readouterr()
+    make().prepare()
+    assert capsys.readouterr().err == ""
+
+
+class _InterruptedError(BaseException):
+    pass
+
+
+def _interrupt(*args, **kwargs):
+    raise _InterruptedError
+
+
+def _built(tmp_path):
+    return sorted(path.parent.name for path in tmp_path.glob("tfds/h3m_lift/*/1.0.0"))
+
+
+def test_an_interrupted_build_is_none(files, manual, make, monkeypatch, tmp_path):
+    files.write_layout("baseline", manual)
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset.tfds.core.DatasetInfo, "write_to_directory", _interrupt)
+        with pytest.raises(_InterruptedError):
+            make().prepare()
+    assert _built(tmp_path) == []
+    assert _listed(make().sequences("test")) == files.SEQUENCES["test"]
+    assert _built(tmp_path) == ["projection"]
+
+
+def test_what_a_killed_build_leaves_is_none(files, manual, make, tmp_path):
+    files.write_layout("baseline", manual)
+    make().prepare()
+    whole = tmp_path / "tfds" / "h3m_lift" / "projection" / "1.0.0"
+    whole.rename(whole.with_name("1.0.0.incompleteABC123"))
+    (manual / "h36m.zip").rename(manual / "gone.zip")
+    with pytest.raises(UserError, match="no Human3.6M poses in"):
+        make().prepare()
+    (manual / "gone.zip").rename(manual / "h36m.zip")
+    assert _listed(make().sequences("test")) == files.SEQUENCES["test"]
+
+
+def test_bad_data_stops_the_build(files, manual, make, tmp_path):
+    spoilt = "S9/MyPoses/3D_positions/Walking 2.h5"
+    entries = files.baseline_entries()
+    files.write_zip(manual / "h36m.zip", entries | {spoilt: entries[spoilt][:700]})
+    message = f"{manual}/h36m.zip: h36m/{spoilt}: cannot be read: "
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        make().prepare()
+    assert _built(tmp_path) == []
+
+
+def test_a_damaged_build_says_what_to_do(files, manual, make, tmp_path):
+    files.write_layout("videopose3d", manual)
+    made = make()
+    made.prepare()
+    folder = tmp_path / "tfds" / "h3m_lift" / "projection" / "1.0.0"
+    (shard,) = folder.glob("*test*")
+    shard.write_bytes(shard.read_bytes()[:-10])
+    with pytest.raises(UserError, match="delete this folder to build it again$") as caught:
+        made.sequences("test")
+    assert str(caught.value).startswith(f"{folder}: cannot be read: ")
+    (folder / "metadata.json").write_text("{")
+    assert _listed(make().sequences("test")) == files.SEQUENCES["test"]
+
+
+def test_making_one_reads_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(pathlib.Path, "iterdir", _interrupt)
+    monkeypatch.setattr(pathlib.Path, "glob", _interrupt)
+    h3m_lift(data_dir=str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("variable", ["TFDS_DATA_DIR", "HOME"])
+def test_default_folders(files, tmp_path, monkeypatch, variable):
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+    root = tmp_path / "tensorflow_datasets" if variable == "HOME" else tmp_path
+    files.write_layout("videopose3d", root / "downloads" / "manual" / "h3m_lift")
+    h3m_lift().prepare()
+    assert (root / "h3m_lift" / "projection" / "1.0.0" / "dataset_info.json").is_file()
+
+
+def test_plain_tfds_builds_the_same(files, manual, make, tmp_path):
+    files.write_layout("baseline", manual)
+    files.write_tree(manual / "detectors", files.hourglass_entries("StackedHourglass"))
+    plain = tfds.builder("h3m_lift/hourglass", data_dir=str(tmp_path / "plain"))
+    config = tfds.download.DownloadConfig(manual_dir=manual)
+    plain.download_and_prepare(download_config=config)
+    assert plain.info.splits["train"].num_examples == 6
+    assert plain.info.splits["test"].num_examples == 5
+    there = make(keypoints="hourglass", data_dir=str(tmp_path / "plain"))
+    here = make(keypoints="hourglass")
+    assert there.provenance == here.provenance
+    for ours, theirs in zip(here.sequences("test"), there.sequences("test"), strict=True):
+        np.testing.assert_array_equal(ours.poses, theirs.poses)
+
+
+def test_it_is_a_gin_configurable():
+    with gin.unlock_config():
+        gin.bind_parameter("h3m_lift.keypoints", "hourglass")
+    try:
+        assert h3m_lift().keypoint_skeleton.name == "mpii_16"
+    finally:
+        gin.clear_config()
+    assert {"keypoints", "data", "detections", "data_dir", "manual_dir"} < set(
+        inspect.signature(h3m_lift).parameters
+    )
+
+
+def test_generated_data(tmp_path, capsys):
+    arguments = {
+        "data": "synthetic",
+        "data_dir": str(tmp_path),
+        "synthetic_seed": 3,
+        "synthetic_sequences": 1,
+        "synthetic_frames": 2,
+    }
+    made = h3m_lift(**arguments)
+    train, test = made.sequences("train"), made.sequences("test")
+    assert {s.subject for s in train} == {"S1", "S5", "S6", "S7", "S8"}
+    assert {s.subject for s in test} == {"S9", "S11"}
+    assert {s.poses.shape for s in train + test} == {(2, 32, 3)}
+    archive = tmp_path / "downloads" / "generated" / "h3m_lift" / "synthetic-seed3-1x2" / "h36m.zip"
+    assert made.provenance["config"] == "synthetic-seed3-1x2-projection"
+    assert made.provenance["files"] == [{"name": "h36m.zip", "size": archive.stat().st_size}]
+    hourglass = h3m_lift(keypoints="hourglass", **arguments)
+    assert any(s.keypoints for s in hourglass.sequences("train"))
+    detected = h3m_lift(keypoints="detections", **arguments)
+    assert detected.provenance["config"] == "synthetic-seed3-1x2-detections-synthetic"
+    assert any(s.keypoints for s in detected.sequences("test"))
+    capsys.readouterr()
+    archive.unlink()
+    h3m_lift(**arguments).prepare()
+    assert capsys.readouterr().err == ""
+
+
+def test_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
+    arguments = {"data": "synthetic", "data_dir": str(tmp_path), "synthetic_frames": 2}
+
+    def partly(folder, spec):
+        (folder / "h36m.zip").write_bytes(b"part")
+        raise _InterruptedError
+
+    monkeypatch.setattr(dataset, "write_synthetic", partly)
+    with pytest.raises(_InterruptedError):
+        h3m_lift(**arguments).prepare()
+    assert list((tmp_path / "downloads" / "generated" / "h3m_lift").iterdir()) == []
