@@ -1,3 +1,3 @@
-"""Deep-learning research on 3D human poses and shapes: a Problem, an inference_fn, a few lines of gin."""
+"""Deep-learning research on 3D human poses and shapes, configured by gin."""
 
 __version__ = "0.1.0"

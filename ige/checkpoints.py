@@ -1,7 +1,7 @@
 """Checkpoints of a run: written whole or not at all, pruned, restored.
 
-    <model folder>/checkpoints/epoch-0005/model.keras   network, weights, optimizer
-                                         /state.json    epoch, history, random states
+<model folder>/checkpoints/epoch-0005/model.keras   network, weights, optimizer
+                                     /state.json    epoch, history, random states
 """
 
 import dataclasses
@@ -129,4 +129,3 @@ class Checkpoints:
         for epoch in self.epochs():
             if epoch not in keep:
                 shutil.rmtree(self.path(epoch))
-

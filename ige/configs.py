@@ -230,7 +230,7 @@ def _macro_references(parsed: Any, folder: pathlib.Path) -> set[str]:
 
 
 def _check_macros(in_files: set[str]) -> None:
-    """Refuses a macro that nothing uses (gin accepts a misspelt one in silence) or that has no value."""
+    """Refuses a macro without a value, or that nothing uses: gin accepts a misspelt one."""
     from gin import config as gin_config
 
     used = {
@@ -259,7 +259,7 @@ class Parameter:
 
 
 def resolved(roots: Sequence[str] = COMMANDS_WITH_CONFIG) -> dict[str, Parameter]:
-    """Returns every parameter that the commands `roots` can reach: `hpe.HpeProblem.skeleton` -> value.
+    """Returns every parameter that `roots` can reach: `hpe.HpeProblem.skeleton` -> value.
 
     Unlike gin's own `config_str` it has the defaults too, and unlike `operative_config_str` it
     needs nothing to be called. Macros are replaced by their values.
@@ -272,9 +272,7 @@ def resolved(roots: Sequence[str] = COMMANDS_WITH_CONFIG) -> dict[str, Parameter
     known = {configurable.selector for configurable in _registry()}
     found: dict[str, Parameter] = {}
     waiting = [
-        ([], selector)
-        for selector in sorted(known)
-        if selector.removeprefix("ige.") in roots
+        ([], selector) for selector in sorted(known) if selector.removeprefix("ige.") in roots
     ]
     seen = set()
     while waiting:
@@ -332,7 +330,9 @@ def _check_type(name: str, value: Any, annotation: Any) -> None:
     if annotation is inspect.Parameter.empty or any(_references(value)):
         return
     expected = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
-    message = f"{name}: got {value!r}, expected {expected or str(annotation).replace('typing.', '')}"
+    message = (
+        f"{name}: got {value!r}, expected {expected or str(annotation).replace('typing.', '')}"
+    )
     # bool is an int to Python, but `epochs = True` is a mistake.
     if isinstance(value, bool) and "bool" not in str(annotation) and annotation is not Any:
         raise UserError(message)

@@ -30,7 +30,7 @@ def steps_per_execution(steps_per_epoch: int) -> int:
 
 
 class _Checkpointing(keras.callbacks.Callback):
-    """Saves after every `every` epochs and after the last one; stops on figures that are not finite."""
+    """Saves after every `every` epochs and the last one; stops on figures that are not finite."""
 
     def __init__(self, checkpoints: Checkpoints, history: list[dict[str, float]], every: int):
         super().__init__()

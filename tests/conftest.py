@@ -23,7 +23,7 @@ def real_data() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def tiny() -> list[str]:
-    """Bindings of a generated data set that is built in a second: one short recording per action."""
+    """Bindings of a generated data set that is built in a second: short recordings."""
     return [
         "data = 'synthetic'",
         "h3m_lift.synthetic_sequences = 1",

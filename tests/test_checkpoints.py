@@ -75,5 +75,7 @@ def test_loaded_model_predicts_the_same(model, tmp_path):
 
 
 def test_keep_must_be_positive(tmp_path):
-    with pytest.raises(UserError, match=re.escape("checkpoints to keep: got 0, expected at least 1")):
+    with pytest.raises(
+        UserError, match=re.escape("checkpoints to keep: got 0, expected at least 1")
+    ):
         Checkpoints(tmp_path, keep=0)

@@ -152,7 +152,9 @@ def test_unused_macro_in_a_file_is_refused(folder):
 
 def test_binding_to_something_the_config_does_not_use_is_refused(folder):
     message = "--gin_param: nothing in this config uses 'toy.Unused'"
-    gin.external_configurable(type("Unused", (), {"__init__": lambda self, x=1: None}), "Unused", "toy")
+    gin.external_configurable(
+        type("Unused", (), {"__init__": lambda self, x=1: None}), "Unused", "toy"
+    )
     with pytest.raises(UserError, match=re.escape(message)):
         parse(folder, "toy.Unused.x = 3")
 

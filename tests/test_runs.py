@@ -78,7 +78,7 @@ def test_replaceable_parameters_are_reported(record):
     settings["h3m_lift.data"] = "synthetic"
     expected = {"h3m_lift.data": ("'auto'", "'synthetic'")}
     assert record.check(frozenset({"h3m_lift"})) == expected
-    with pytest.raises(UserError, match="h3m_lift.data: 'auto' -> 'synthetic'"):
+    with pytest.raises(UserError, match=r"h3m_lift\.data: 'auto' -> 'synthetic'"):
         record.check()
 
 

@@ -127,9 +127,7 @@ def test_numbers_that_make_no_sense(tmp_path, kwargs, message):
 
 
 def test_batch_larger_than_the_data(tmp_path):
-    with pytest.raises(
-        UserError, match=r"^train.batch_size: got 65, expected at most 64 examples"
-    ):
+    with pytest.raises(UserError, match=r"^train.batch_size: got 65, expected at most 64 examples"):
         training.train(
             tmp_path,
             "",

@@ -17,7 +17,12 @@ def _gatherer(arrays: Any) -> Callable[[tf.Tensor], Any]:
 
 
 def shuffled_batches(
-    arrays: Any, num_examples: int, batch_size: int, steps_per_epoch: int, seed: int, start_step: int
+    arrays: Any,
+    num_examples: int,
+    batch_size: int,
+    steps_per_epoch: int,
+    seed: int,
+    start_step: int,
 ) -> tf.data.Dataset:
     """Returns an endless dataset of shuffled batches that is a pure function of the step.
 

@@ -42,7 +42,7 @@ def quaternion_to_matrix(quaternion: Array) -> tf.Tensor:
 
 
 def determinant(matrix: Array) -> tf.Tensor:
-    """Returns the determinants (...) of matrices (..., 3, 3); XLA compiles it, unlike TensorFlow's."""
+    """Returns the determinants (...) of matrices (..., 3, 3); XLA cannot compile TensorFlow's."""
     first, second, third = tf.unstack(tf.convert_to_tensor(matrix), axis=-2)
     return tf.reduce_sum(tf.linalg.cross(first, second) * third, axis=-1)
 

@@ -6,7 +6,7 @@ from keras import ops
 
 
 def bone_lengths(poses: keras.KerasTensor, bones: list[list[int]]) -> keras.KerasTensor:
-    """Returns the summed length of `bones` [[child, parent], ...] of poses (..., joints, 3): (...)."""
+    """Returns the summed length (...) of `bones`, [[child, parent], ...], of poses (..., J, 3)."""
     child, parent = zip(*bones, strict=True)
     difference = ops.take(poses, child, axis=-2) - ops.take(poses, parent, axis=-2)
     # The gradient of a square root at zero is infinite: two coincident joints are 1e-12 apart.
@@ -15,7 +15,7 @@ def bone_lengths(poses: keras.KerasTensor, bones: list[list[int]]) -> keras.Kera
 
 @keras.saving.register_keras_serializable(package="ige")
 class BoneLengthScale(keras.layers.Layer):
-    """Scales each pose about the camera centre to a given total bone length, in front of the camera.
+    """Scales each pose about the camera centre to a given total bone length and positive depth.
 
     A loss after optimal scaling (`opt_scale`) leaves the scale of a prediction free, its sign
     included; a camera cannot see it either. This layer fixes it to the mean of the training

@@ -30,8 +30,8 @@ class HpeProblem(TfdsProblem):
         dataset: builder of sequences with cameras, such as `@h3m_lift()`.
         loss: class of the loss, made with the skeleton's root.
         skeleton: name of the predicted skeleton.
-        input_skeleton: name of the 2D skeleton when the 2D poses are projections of the 3D ones;
-            detections bring their own.
+        input_skeleton: name of the 2D skeleton when the 2D poses are projections; detections bring
+            their own.
         evaluation_skeleton: name of the skeleton that errors are measured on, converted by joint
             name.
         root_relative: labels are relative to the root, as in Martinez et al. 2017; otherwise they
@@ -95,7 +95,7 @@ class HpeProblem(TfdsProblem):
 
     @property
     def root(self) -> tuple[int, ...]:
-        """Joints of the predicted skeleton whose midpoint is the root: the pelvis, else the hips."""
+        """Joints of the predicted skeleton whose midpoint is the root: pelvis, else hips."""
         if "pelvis" in self.skeleton.joints:
             return (self.skeleton.index("pelvis"),)
         return (self.skeleton.index("left_hip"), self.skeleton.index("right_hip"))

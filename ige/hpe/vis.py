@@ -30,7 +30,7 @@ def draw_pose_3d(axes: Axes, pose: np.ndarray, skeleton: Skeleton, **style) -> N
 
 
 def frame_3d(axes: Axes, pose: np.ndarray) -> None:
-    """Gives 3D axes a cube around a pose (joints, 3), so that one metre is as long in x, y and z."""
+    """Gives 3D axes a cube around a pose (joints, 3): one metre is as long in x, y and z."""
     low, high = pose.min(axis=0), pose.max(axis=0)
     centre, half = (low + high) / 2, 0.55 * (high - low).max()
     axes.set(**{f"{name}lim": (c - half, c + half) for name, c in zip("xyz", centre, strict=True)})

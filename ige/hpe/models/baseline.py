@@ -19,7 +19,7 @@ class FrozenStatistics(keras.layers.BatchNormalization):
 
 
 def _fresh(initializer: str | keras.Initializer) -> keras.Initializer:
-    """Returns an initializer of its own for a layer: a shared one would draw the same values twice."""
+    """Returns an initializer for one layer: a shared one would draw the same values twice."""
     if isinstance(initializer, keras.Initializer):
         return type(initializer).from_config(initializer.get_config())
     return keras.initializers.get(initializer)

@@ -20,12 +20,12 @@ def trainable(model) -> int:
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
-@pytest.mark.parametrize(
-    ("filters", "blocks", "count"), [(128, 1, 43_824), (1024, 2, 4_286_512)]
-)
+@pytest.mark.parametrize(("filters", "blocks", "count"), [(128, 1, 43_824), (1024, 2, 4_286_512)])
 def test_parameter_counts_of_the_published_networks(filters, blocks, count):
     """32 -> filters -> 2 * blocks hidden layers -> 48, no biases next to batch norm, IGE-Net."""
-    by_hand = 32 * filters + 2 * filters + blocks * 2 * (filters**2 + 2 * filters) + (filters + 1) * 48
+    by_hand = (
+        32 * filters + 2 * filters + blocks * 2 * (filters**2 + 2 * filters) + (filters + 1) * 48
+    )
     assert trainable(build(filters=filters, num_blocks=blocks)) == by_hand == count
 
 
@@ -46,7 +46,9 @@ def test_options_change_the_number_of_parameters(option, change):
 @pytest.mark.parametrize("flags", list(itertools.product([False, True], repeat=3)))
 def test_max_norm_bounds_the_whole_kernel_of_the_chosen_layers(flags):
     first, mid, last = flags
-    model = build(filters=8, num_blocks=1, max_norm_first=first, max_norm_mid=mid, max_norm_last=last)
+    model = build(
+        filters=8, num_blocks=1, max_norm_first=first, max_norm_mid=mid, max_norm_last=last
+    )
     got = {
         layer.name: layer.kernel_constraint is not None
         for layer in model.layers

@@ -74,8 +74,8 @@ class H3mLift(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "One example per recording."}  # noqa: RUF012
-    BUILDER_CONFIGS = [  # noqa: RUF012
+    RELEASE_NOTES = {"1.0.0": "One example per recording."}
+    BUILDER_CONFIGS = [
         H3mLiftConfig(name="projection", description="no 2D poses: project the 3D ones"),
         H3mLiftConfig(
             name="hourglass",

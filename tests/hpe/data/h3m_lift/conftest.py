@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from ige.hpe.data.h3m_lift import h3m_lift
 from ige.hpe.data.h3m_lift.cameras import published_cameras
 
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
@@ -228,7 +229,27 @@ def write_layout(layout, folder: pathlib.Path):
         write_videopose3d(folder / "data_3d_h36m.npz")
 
 
+def listed(sequences):
+    """(subject, name, frames) of every recording."""
+    return [(s.subject, s.name, len(s.poses)) for s in sequences]
+
+
 @pytest.fixture(scope="session")
 def files():
     """The writers above."""
     return types.SimpleNamespace(**globals())
+
+
+@pytest.fixture
+def manual(tmp_path):
+    folder = tmp_path / "manual"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def make(tmp_path, manual):
+    """Returns a dataset of this test's folders."""
+    return lambda **kwargs: h3m_lift(
+        **{"data_dir": str(tmp_path / "tfds"), "manual_dir": str(manual), **kwargs}
+    )
