@@ -56,10 +56,10 @@ def test_best_scale_by_hand():
 
 
 def test_appended_root_takes_part_in_the_alignment():
-    # <p, g> = 2 and <p, p> = 4 + 4 without the midpoint, 2 + 1 and 8 + 4 with it, whose
-    # coordinates are (2, 0, 0) and (0.5, 0, 0.5).
-    true, pred = np.array([[[1.0, 0, 0], [0, 0, 1]]]), np.array([[[2.0, 0, 0], [2, 0, 0]]])
-    scaled = 3 / 12 * pred
+    # <p, g> = 1 + 1 and <p, p> = 1 + 2. The midpoints (1, 0.5, 0) and (0.5, 0.5, 0) add 0.75 to
+    # the one and 1.25 to the other.
+    true, pred = np.array([[[1.0, 0, 0], [0, 1, 0]]]), np.array([[[1.0, 0, 0], [1, 1, 0]]])
+    scaled = 2.75 / 4.25 * pred
     middle = np.concatenate([scaled - true, (scaled - true).mean(axis=1, keepdims=True)], axis=1)
     expected = np.linalg.norm(middle, axis=-1).sum()
     options = {"order": 1.0, "joint_reduction": "sum", "root": (0, 1), "append_root": True}

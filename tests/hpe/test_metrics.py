@@ -122,10 +122,10 @@ def test_procrustes_forgives_similarity_transforms_but_no_reflection(rng):
 def test_sequence_procrustes_uses_one_transform_per_sequence(rng):
     poses = rng.normal(size=(4, 8, 3)) * 300
     scales = np.array([2, 2, 5, 5]).reshape(4, 1, 1)
-    moved = turned(poses, scales) + rng.normal(size=(4, 1, 3)) * 1000  # the root may move
-    errors = frame_errors(moved, poses, ["a", "a", "b", "b"], root=0)
+    predictions = turned(poses, scales) + rng.normal(size=(4, 1, 3)) * 1000  # the root may move
+    errors = frame_errors(predictions, poses, ["a", "a", "b", "b"], root=0)
     np.testing.assert_allclose(errors["sequence_p_mpjpe"], 0, atol=1e-9)
-    errors = frame_errors(moved, poses, ["a"] * 4, root=0)
+    errors = frame_errors(predictions, poses, ["a"] * 4, root=0)
     assert (errors["sequence_p_mpjpe"] > 10).all()
 
 

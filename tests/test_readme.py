@@ -1,0 +1,69 @@
+"""Every command of the README is executed, as typed, on a small archive in the place it names."""
+
+import pathlib
+import re
+import shlex
+import shutil
+
+import pytest
+
+from ige.__main__ import main
+from ige.hpe.data.h3m_lift.synthetic import SyntheticSpec, write_synthetic
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+COMMANDS = list(dict.fromkeys(line for block in BLOCKS for line in block.splitlines()))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A home folder with a tiny h36m.zip where users put theirs, and the models of the tests."""
+    home = tmp_path_factory.mktemp("readme")
+    manual = home / "tensorflow_datasets/downloads/manual/h3m_lift"
+    manual.mkdir(parents=True)
+    write_synthetic(manual, SyntheticSpec(sequences=1, frames=12))
+    return home
+
+
+def test_every_command_is_run_by_a_test_or_the_makefile():
+    makefile = (ROOT / "Makefile").read_text()
+    for command in COMMANDS:
+        program, *arguments = shlex.split(command)
+        if program == "make":
+            assert f"{arguments[0]}:" in makefile
+        elif program == "tensorboard":
+            assert arguments[0] == "--logdir"  # test_training reads the logs with its own reader
+        else:
+            assert (program, *arguments[:2]) == ("python", "-m", "ige")
+
+
+IGE_COMMANDS = [command for command in COMMANDS if command.startswith("python -m ige")]
+
+
+def test_commands_as_typed(home, monkeypatch, capsys):
+    """One after the other: evaluation needs what training left."""
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    assert len(IGE_COMMANDS) >= 8
+    for command in IGE_COMMANDS:
+        status = main(shlex.split(command)[3:])
+        out, err = capsys.readouterr()
+        assert status == 0, (command, err)
+        assert out, command
+    made = home / "ige_models/hpe/b128-1"
+    assert (made / "evaluation.json").is_file()
+    assert (home / "ige_models/hpe/b128-1-large-batches/checkpoints/epoch-0010").is_dir()
+    assert (home / "my/models_dir/hpe/b128-1/checkpoints/epoch-0200").is_dir()
+    shutil.rmtree(home / "my")
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(((?:docs|ige|config)/[^)]+)\)", README))
+def test_links_lead_somewhere(path):
+    assert (ROOT / path).is_file()
+
+
+def test_config_names_exist():
+    for name in set(re.findall(r"hpe/[a-z][\w-]*\d[\w-]*|hpe/martinez", README)):
+        if "large" not in name:
+            assert (ROOT / "config" / f"{name}.gin").is_file(), name
