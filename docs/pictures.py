@@ -39,7 +39,7 @@ def main() -> None:
     views = problem.views("test")
     ends = np.cumsum([len(sequence.poses) for sequence, _ in views])
 
-    figure = pyplot.figure(figsize=(2 * len(ACTIONS), 4.4), layout="constrained")
+    figure = pyplot.figure(figsize=(2 * len(ACTIONS), 5), layout="constrained")
     for column, action in enumerate(ACTIONS):
         view = next(i for i, (sequence, _) in enumerate(views) if sequence.action == action)
         sequence, camera = views[view]
@@ -57,7 +57,8 @@ def main() -> None:
         vis.draw_pose_3d(axes, predicted @ upright, problem.skeleton, linewidth=4, alpha=0.4)
         vis.draw_pose_3d(axes, pose_3d @ upright, problem.skeleton, linewidth=1)
         vis.frame_3d(axes, pose_3d @ upright)
-        axes.set_title(f"{error:.0f} mm", fontsize=10, y=-0.12)
+        axes.view_init(elev=12, azim=-60)
+        axes.set_title(f"{error:.0f} mm", fontsize=10, y=-0.08)
     path = pathlib.Path(__file__).with_name("lifting.png")
     figure.savefig(path, dpi=100)
     print(path)

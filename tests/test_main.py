@@ -94,8 +94,12 @@ def test_print_config_is_complete_and_parses_back(capsys, name):
     status, out, _ = run(capsys, f"--gin_file={name}", "--command=print_config")
     assert status == 0
     keys = {line.partition(" = ")[0] for line in out.splitlines() if " = " in line}
-    assert {"train.epochs", "train.jit_compile", "evaluate.split", "h3m_lift.data"} <= keys
-    assert {"hpe.get_baseline_inference.residual", "default_model_dir.base_dir"} <= keys
+    assert {"train.epochs", "train.jit_compile", "evaluate.split"} <= keys
+    assert {
+        "hpe.get_baseline_inference.residual",
+        "default_model_dir.base_dir",
+        "hpe.h3m_lift.data",
+    } <= keys
     before = {key: str(parameter) for key, parameter in configs.resolved().items()}
     gin.clear_config()
     gin.parse_config(out)

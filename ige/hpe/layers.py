@@ -34,7 +34,7 @@ class BoneLengthScale(keras.layers.Layer):
     def call(self, poses):
         """(batch, joints, 3), any unit -> (batch, joints, 3) metres, mean depth > 0."""
         depth = ops.mean(poses[..., 2], axis=-1)
-        sign = ops.where(depth < 0, -1.0, 1.0)
+        sign = ops.where(depth < 0, -ops.ones_like(depth), ops.ones_like(depth))
         scale = sign * self.length / bone_lengths(poses, self.bones)
         return poses * scale[:, None, None]
 

@@ -34,5 +34,8 @@ def frame_3d(axes: Axes, pose: np.ndarray) -> None:
     low, high = pose.min(axis=0), pose.max(axis=0)
     centre, half = (low + high) / 2, 0.55 * (high - low).max()
     axes.set(**{f"{name}lim": (c - half, c + half) for name, c in zip("xyz", centre, strict=True)})
-    axes.set_box_aspect((1, 1, 1))
-    axes.set(xticklabels=[], yticklabels=[], zticklabels=[])
+    axes.set_box_aspect((1, 1, 1), zoom=1.4)
+    axes.set_axis_off()
+    # The ground, so that upright can be told from tilted.
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]]) * half / 2 + centre[:2]
+    axes.plot(*corners.T, low[2], color="#BBBBBB", linewidth=1)

@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ige.hpe import layers
+from ige.hpe.losses import pose_error
 
 BONES = [[1, 0], [2, 1]]
 # Joints 3 and 4 apart: the bones are 7 long in all. Mean depth 2.
@@ -47,3 +49,17 @@ def test_statistics_are_saved_with_the_model(rng, tmp_path):
     model.save(tmp_path / "model.keras")
     x = rng.random((5, 3, 2), dtype=np.float32)
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(x), model(x))
+
+
+def test_optimal_scale_loss_and_its_gradient_do_not_see_the_layer(rng):
+    """d loss(scaled(p)) / d p = d loss(p) / d p, for poses in front of and behind the camera."""
+    labels = tf.constant(rng.normal(size=(6, 3, 3)) + [0, 0, 5])
+    poses = tf.Variable(rng.normal(size=(6, 3, 3)) * [[[1]]] * 3 + rng.choice([-4, 4], (6, 1, 1)))
+    layer = layers.BoneLengthScale(BONES, 3.5, dtype="float64")
+    results = []
+    for change in (lambda p: p, layer):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(pose_error(labels, change(poses), "opt_scale", order=1))
+        results.append((loss.numpy(), tape.gradient(loss, poses).numpy()))
+    np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-10)
+    np.testing.assert_allclose(results[1][1], results[0][1], rtol=1e-8, atol=1e-10)

@@ -158,6 +158,15 @@ def test_missing_joints_are_synthesised(source, target, joint, expected):
     assert weights(row, source) == pytest.approx(expected)
 
 
+def test_joints_that_stand_for_each_other_do_not_go_round_in_circles():
+    source = Skeleton("shoulders", ("left_shoulder", "right_shoulder"), (-1, 0))
+    for joint in ("head_top", "nose", "upper_neck"):
+        with pytest.raises(UserError, match=f"it has no {joint}, nor the joints"):
+            conversion_matrix(source, Skeleton("head", (joint,), (-1,)))
+    matrix = conversion_matrix(source, Skeleton("neck", ("thorax",), (-1,)))
+    np.testing.assert_array_equal(matrix, [[0.5, 0.5]])
+
+
 def test_rows_of_conversions_sum_to_one_and_same_skeleton_is_the_identity():
     done = 0
     for source in SKELETONS.values():
