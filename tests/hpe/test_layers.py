@@ -53,8 +53,8 @@ def test_statistics_are_saved_with_the_model(rng, tmp_path):
 
 def test_optimal_scale_loss_and_its_gradient_do_not_see_the_layer(rng):
     """d loss(scaled(p)) / d p = d loss(p) / d p, for poses in front of and behind the camera."""
-    labels = tf.constant(rng.normal(size=(6, 3, 3)) + [0, 0, 5])
-    poses = tf.Variable(rng.normal(size=(6, 3, 3)) * [[[1]]] * 3 + rng.choice([-4, 4], (6, 1, 1)))
+    labels = tf.constant(rng.normal([0, 0, 5], size=(6, 3, 3)))
+    poses = tf.Variable(3 * rng.normal(size=(6, 3, 3)) + rng.choice([-4, 4], (6, 1, 1)))
     layer = layers.BoneLengthScale(BONES, 3.5, dtype="float64")
     results = []
     for change in (lambda p: p, layer):

@@ -32,7 +32,7 @@ def camera(angle: float) -> Camera:
 
 
 class Recordings:
-    """Stands for a prepared `h3m_lift`: one recording per subject, random joints near the origin."""
+    """Stands for a prepared `h3m_lift`: one recording per subject, random joints."""
 
     provenance = {"dataset": "random"}
 

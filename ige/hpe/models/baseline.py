@@ -8,6 +8,21 @@ from ige.problem import Tensors
 
 
 @keras.saving.register_keras_serializable(package="ige")
+class NormClippedDense(keras.layers.Dense):
+    """A dense layer that uses its kernel clipped to norm 1, the paper's "max-norm".
+
+    The authors' code clips where the kernel is used, one norm for the whole matrix, and trains the
+    unclipped one. Keras's `MaxNorm` constraint clips the variable itself after every step: a matrix
+    of norm 1 then has entries as small as one step of Adam, which undoes what was learned.
+    """
+
+    def call(self, inputs, training=None):
+        norm = keras.ops.sqrt(keras.ops.sum(keras.ops.square(self.kernel)))
+        outputs = keras.ops.matmul(inputs, self.kernel / keras.ops.maximum(norm, 1.0))
+        return outputs + self.bias if self.use_bias else outputs
+
+
+@keras.saving.register_keras_serializable(package="ige")
 class FrozenStatistics(keras.layers.BatchNormalization):
     """Batch normalisation by the moving statistics in training too; scale and offset still learn.
 
@@ -59,8 +74,7 @@ def get_baseline_inference(
         kernel_initializer: of every dense layer.
         bias_initializer: of every dense layer that has a bias.
         kernel_regularizer: of every dense layer.
-        max_norm_first: constrain the norm of the first layer's kernel to 1, the paper's "max-norm":
-            one norm for the whole matrix.
+        max_norm_first: clip the first layer's kernel to norm 1, see `NormClippedDense`.
         max_norm_mid: the same for the kernels of the blocks.
         max_norm_last: the same for the last kernel.
         use_batch_norm: use batch normalisation.
@@ -85,13 +99,12 @@ def get_baseline_inference(
         use_biases = not use_batch_norm
 
     def dense(units: int, max_norm: bool, use_bias: bool, name: str) -> keras.layers.Dense:
-        return keras.layers.Dense(
+        return (NormClippedDense if max_norm else keras.layers.Dense)(
             units,
             use_bias=use_bias,
             kernel_initializer=_fresh(kernel_initializer),
             bias_initializer=_fresh(bias_initializer),
             kernel_regularizer=kernel_regularizer,
-            kernel_constraint=keras.constraints.MaxNorm(1.0, axis=None) if max_norm else None,
             name=name,
         )
 

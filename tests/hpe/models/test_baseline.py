@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ige.errors import UserError
-from ige.hpe.models.baseline import get_baseline_inference
+from ige.hpe.models.baseline import NormClippedDense, get_baseline_inference
 
 POSE_3D = keras.layers.InputSpec(shape=(16, 3))
 
@@ -44,13 +44,13 @@ def test_options_change_the_number_of_parameters(option, change):
 
 
 @pytest.mark.parametrize("flags", list(itertools.product([False, True], repeat=3)))
-def test_max_norm_bounds_the_whole_kernel_of_the_chosen_layers(flags):
+def test_max_norm_clips_the_kernels_of_the_chosen_layers(flags):
     first, mid, last = flags
     model = build(
         filters=8, num_blocks=1, max_norm_first=first, max_norm_mid=mid, max_norm_last=last
     )
     got = {
-        layer.name: layer.kernel_constraint is not None
+        layer.name: isinstance(layer, NormClippedDense)
         for layer in model.layers
         if isinstance(layer, keras.layers.Dense)
     }
@@ -60,10 +60,18 @@ def test_max_norm_bounds_the_whole_kernel_of_the_chosen_layers(flags):
         "block0_1_dense": mid,
         "last_dense": last,
     }
-    for layer in model.layers:
-        if getattr(layer, "kernel_constraint", None):
-            kernel = np.asarray(layer.kernel_constraint(layer.kernel + 1.0))
-            assert np.linalg.norm(kernel) == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize(("factor", "clipped"), [(10.0, 1 / 50.0), (0.1, 1.0), (0.0, 1.0)])
+def test_clipped_dense_by_hand(factor, clipped):
+    """Kernel (3, 4) has norm 5: times 10 it is used as (0.6, 0.8), times 0.1 as it is."""
+    layer = NormClippedDense(2)
+    layer.build((None, 1))
+    kernel = factor * np.array([[3.0, 4.0]])
+    layer.set_weights([kernel, np.array([1.0, -1.0])])
+    expected = 2 * kernel * clipped + [1, -1]
+    np.testing.assert_allclose(layer(np.array([[2.0]])), expected, rtol=1e-6)
+    np.testing.assert_array_equal(layer.kernel, kernel.astype(np.float32))
 
 
 def test_residual_blocks_pass_their_input_on(rng):
