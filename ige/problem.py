@@ -28,11 +28,11 @@ class Problem(abc.ABC):
     """A task: data, loss, metrics. Pairs with an `inference_fn(inputs, output_spec) -> outputs`.
 
     Attributes:
-        evaluation_only: gin parameters that training does not depend on.
+        free_parameters: gin parameters that a trained model does not depend on.
         data_selectors: gin configurables that may differ between training and evaluation.
     """
 
-    evaluation_only: frozenset[str] = frozenset()
+    free_parameters: frozenset[str] = frozenset()
     data_selectors: frozenset[str] = frozenset()
 
     @property

@@ -24,11 +24,10 @@ def train(config_name: str) -> None:
     model_dir = default_model_dir(config_name)
 
     def on_start(problem: Problem, continues: bool) -> None:
-        record = RunRecord(model_dir, problem.evaluation_only)
+        record = RunRecord(model_dir, problem)
         if continues:
             record.check()
         else:
-            problem.prepare()
             record.write(config_name)
 
     training.train(model_dir, configs.to_text(configs.resolved()), on_start)
@@ -59,8 +58,8 @@ def evaluate(
     model_dir = default_model_dir(config_name)
     checkpoints = Checkpoints(model_dir)
     epoch = _choose_epoch(checkpoints, checkpoint, config_name)
-    record = RunRecord(model_dir, problem.evaluation_only)
-    differences = record.check(problem.data_selectors)
+    record = RunRecord(model_dir, problem)
+    differences = record.check(other_data=True)
     for key, (old, new) in differences.items():
         print(f"trained with {key} = {old}, evaluated with {new}")
     model = checkpoints.load_model(epoch)

@@ -9,10 +9,13 @@ import gin
 from ige import __version__, configs
 from ige.errors import UserError
 from ige.files import write_text
+from ige.problem import Problem
 
 # What may differ between the start of a run and its continuation.
 FREE = frozenset({"train.epochs", "train.checkpoints_to_keep", "train.log_every"})
 _FILE = "config.json"
+# What of the provenance tells data apart; the rest follows from it and from the parameters.
+_DATA = ("dataset", "version", "layout", "files")
 _ABSENT = "(none)"
 
 
@@ -37,24 +40,26 @@ def default_model_dir(
 
 
 class RunRecord:
-    """The complete configuration that a model folder was trained with.
+    """The complete configuration, and the data, that a model folder was trained with.
 
     Args:
         model_dir: folder of the run.
-        evaluation_only: parameters that training does not depend on.
+        problem: what is trained; says which parameters training does not depend on.
     """
 
-    def __init__(self, model_dir: pathlib.Path, evaluation_only: frozenset[str] = frozenset()):
+    def __init__(self, model_dir: pathlib.Path, problem: Problem):
         self._path = model_dir / _FILE
-        self._free = FREE | evaluation_only
+        self._problem = problem
 
     def _current(self) -> dict[str, str]:
-        parameters = configs.resolved(("train",))
-        return {
+        parameters = {
             key: str(parameter)
-            for key, parameter in parameters.items()
-            if key not in self._free and not key.startswith("default_model_dir.")
+            for key, parameter in configs.resolved(("train",)).items()
+            if key not in FREE | self._problem.free_parameters
         }
+        provenance = self._problem.provenance
+        data = {f"data.{key}": str(provenance[key]) for key in _DATA if key in provenance}
+        return parameters | data
 
     def write(self, config_name: str) -> None:
         """Records the current configuration; called before the first step."""
@@ -62,14 +67,14 @@ class RunRecord:
         write_text(self._path, json.dumps(record, indent=2) + "\n")
 
     def read(self) -> dict[str, Any]:
-        """Returns the record: `config`, `ige` (version) and `parameters`."""
+        """Returns the record: `config`, `ige` (version), and `parameters`, with the data's."""
         return json.loads(self._path.read_text(encoding="utf-8"))
 
-    def check(self, replaceable: frozenset[str] = frozenset()) -> dict[str, tuple[str, str]]:
+    def check(self, other_data: bool = False) -> dict[str, tuple[str, str]]:
         """Refuses to go on under another configuration.
 
         Args:
-            replaceable: configurables whose parameters may differ, such as `h3m_lift`.
+            other_data: the data may differ.
 
         Returns:
             parameter -> (old, new) for what differs and may.
@@ -83,21 +88,20 @@ class RunRecord:
                 f"{folder} has checkpoints but no {_FILE}; remove the folder, or choose another "
                 "default_model_dir.model_id"
             )
+        replaceable = self._problem.data_selectors | {"data"} if other_data else frozenset()
         old, new = self.read()["parameters"], self._current()
         different = {
             key: (old.get(key, _ABSENT), new.get(key, _ABSENT))
             for key in sorted(old.keys() | new.keys())
             if old.get(key) != new.get(key)
         }
-        allowed = {
-            key: pair for key, pair in different.items() if key.rpartition(".")[0] in replaceable
-        }
-        if refused := different.keys() - allowed.keys():
+        refused = [key for key in different if key.rpartition(".")[0] not in replaceable]
+        if refused:
             changes = "; ".join(
-                f"{key}: {different[key][0]} -> {different[key][1]}" for key in sorted(refused)
+                f"{key}: {different[key][0]} -> {different[key][1]}" for key in refused
             )
             raise UserError(
                 f"{folder} was trained with another config ({changes}); restore these values, or "
                 "choose another default_model_dir.model_id"
             )
-        return allowed
+        return different

@@ -4,6 +4,7 @@ import re
 
 import gin
 import pytest
+import toy
 
 from ige import configs, runs
 from ige.errors import UserError
@@ -37,23 +38,33 @@ def test_folder_of_a_config_without_a_folder():
 @pytest.fixture
 def record(tmp_path, monkeypatch):
     """A record of a run with two settings; `settings` is what gin would say now."""
-    settings = {"train.batch_size": 64, "h3m_lift.data": "auto", "train.epochs": 5, "p.note": 1}
+    settings = {
+        "train.batch_size": 64,
+        "toy.data.source": "auto",
+        "train.epochs": 5,
+        "toy.problem.note": 1,
+    }
     monkeypatch.setattr(
         configs,
         "resolved",
         lambda roots: {key: configs.Parameter(value, True) for key, value in settings.items()},
     )
-    record = runs.RunRecord(tmp_path, frozenset({"p.note"}))
+    record = runs.RunRecord(tmp_path, toy.LineProblem())
     record.write("hpe/b128-1")
     return record, settings
 
 
 def test_record_has_the_whole_config_but_what_may_change(record):
     assert record[0].read()["config"] == "hpe/b128-1"
-    assert record[0].read()["parameters"] == {"train.batch_size": "64", "h3m_lift.data": "'auto'"}
+    assert record[0].read()["parameters"] == {
+        "train.batch_size": "64",
+        "toy.data.source": "'auto'",
+        "data.dataset": "line",
+        "data.version": "1.0.0",
+    }
 
 
-@pytest.mark.parametrize("free", ["train.epochs", "p.note"])
+@pytest.mark.parametrize("free", ["train.epochs", "toy.problem.note"])
 def test_free_parameters_may_change(record, free):
     record, settings = record
     settings[free] = 77
@@ -70,15 +81,15 @@ def test_another_config_is_refused_with_old_and_new(record, tmp_path):
         "default_model_dir.model_id"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
-        record.check(frozenset({"h3m_lift"}))
+        record.check(other_data=True)
 
 
 def test_replaceable_parameters_are_reported(record):
     record, settings = record
-    settings["h3m_lift.data"] = "synthetic"
-    expected = {"h3m_lift.data": ("'auto'", "'synthetic'")}
-    assert record.check(frozenset({"h3m_lift"})) == expected
-    with pytest.raises(UserError, match=r"h3m_lift\.data: 'auto' -> 'synthetic'"):
+    settings["toy.data.source"] = "synthetic"
+    expected = {"toy.data.source": ("'auto'", "'synthetic'")}
+    assert record.check(other_data=True) == expected
+    with pytest.raises(UserError, match=r"toy\.data\.source: 'auto' -> 'synthetic'"):
         record.check()
 
 
@@ -93,3 +104,11 @@ def test_record_is_json_that_people_can_read(record, tmp_path):
     text = (tmp_path / "config.json").read_text()
     assert json.loads(text)["parameters"]["train.batch_size"] == "64"
     assert text.count("\n") > 3
+
+
+def test_other_data_is_refused_when_training_goes_on(record, monkeypatch):
+    record, _ = record
+    monkeypatch.setattr(toy.Builder, "provenance", {"dataset": "line", "version": "1.1.0"})
+    assert record.check(other_data=True) == {"data.version": ("1.0.0", "1.1.0")}
+    with pytest.raises(UserError, match=r"another config \(data\.version: 1\.0\.0 -> 1\.1\.0\);"):
+        record.check()

@@ -21,7 +21,7 @@ class Builder:
 class LineProblem(TfdsProblem):
     """y = 2 x + 1, 64 training and 10 test examples."""
 
-    evaluation_only = frozenset({"toy.problem.note"})
+    free_parameters = frozenset({"toy.problem.note"})
     data_selectors = frozenset({"toy.data"})
 
     def __init__(self, validation: bool = False, poison: bool = False):

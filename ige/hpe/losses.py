@@ -94,7 +94,7 @@ def _check_choice(parameter: str, value: Any, choices: tuple[str, ...]) -> None:
         raise UserError(f"{parameter}: got {value!r}, expected one of {', '.join(choices)}")
 
 
-@gin.configurable(module="hpe")
+@gin.configurable(module="hpe", denylist=["root", "std", "name", "dtype"])
 @keras.saving.register_keras_serializable(package="ige")
 class PoseLoss(keras.losses.Loss):
     """`pose_error` as a loss.

@@ -47,8 +47,11 @@ class HpeProblem(TfdsProblem):
             definition in root-relative errors: 17 joints instead of 16 lower them by 1/17).
     """
 
-    evaluation_only = frozenset(
+    free_parameters = frozenset(
         {
+            # Where the data is; what it is, is recorded by its provenance.
+            "hpe.h3m_lift.data_dir",
+            "hpe.h3m_lift.manual_dir",
             "hpe.HpeProblem.include_procrustes",
             "hpe.HpeProblem.count_root",
             "hpe.HpeProblem.evaluation_skeleton",
