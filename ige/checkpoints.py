@@ -16,7 +16,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from ige.errors import UserError
 from ige.files import flush
 
 _NAME = re.compile(r"epoch-(\d{4,})")
@@ -39,9 +38,11 @@ class TrainingState:
     history: list[dict[str, float]]
     random_states: list[list[int]]
 
-    def best(self, monitor: str) -> float:
-        """Returns the figure of the last finished epoch that "best" is judged by."""
-        return self.history[-1][monitor]
+    @property
+    def judged_by(self) -> float:
+        """The figure that is lowest for the best epoch: the loss of held-out examples, if any."""
+        figures = self.history[-1]
+        return figures.get("val_loss", figures["loss"])
 
 
 def _seed_variables(model: keras.Model) -> list[Any]:
@@ -55,15 +56,11 @@ class Checkpoints:
     Args:
         model_dir: folder of the run.
         keep: how many of the last checkpoints stay; the best one always stays.
-        monitor: figure of the history that is smallest for the best epoch.
     """
 
-    def __init__(self, model_dir: pathlib.Path, keep: int = 3, monitor: str = "loss"):
-        if keep < 1:
-            raise UserError(f"checkpoints to keep: got {keep}, expected at least 1")
+    def __init__(self, model_dir: pathlib.Path, keep: int = 3):
         self.folder = model_dir / "checkpoints"
         self._keep = keep
-        self._monitor = monitor
 
     def epochs(self) -> list[int]:
         """Returns the epochs that have a checkpoint, ascending."""
@@ -108,8 +105,8 @@ class Checkpoints:
         return max(self.epochs(), default=None)
 
     def best(self) -> int | None:
-        """Returns the epoch with the smallest monitored figure, the earliest of equals."""
-        return min(self.epochs(), key=lambda e: self.state(e).best(self._monitor), default=None)
+        """Returns the best epoch that has a checkpoint, the earliest of equals."""
+        return min(self.epochs(), key=lambda epoch: self.state(epoch).judged_by, default=None)
 
     def restore(self, model: keras.Model, epoch: int) -> TrainingState:
         """Loads weights, optimizer and random states of a checkpoint into a compiled model."""

@@ -93,16 +93,20 @@ class _TensorBoard(keras.callbacks.Callback):
         self._writer.close()
 
 
-def _compile(
-    model: keras.Model, problem: Problem, optimizer: keras.Optimizer, steps: int, jit_compile: bool
-) -> None:
-    model.compile(
-        optimizer=optimizer,
-        loss=problem.loss,
-        metrics=problem.metrics,
-        steps_per_execution=steps,
-        jit_compile=jit_compile,
-    )
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise UserError(f"train.{name}: got {value}, expected at least 1")
+
+
+def _plan_epoch(problem: Problem, batch_size: int) -> tuple[int, int]:
+    """Returns the steps of an epoch, and how many of them run per call."""
+    examples = problem.examples_per_epoch("train")
+    steps = examples // batch_size
+    if steps < 1:
+        raise UserError(f"train.batch_size: got {batch_size}, expected at most {examples} examples")
+    per_execution = steps_per_execution(steps)
+    return steps - steps % per_execution, per_execution
 
 
 @gin.configurable(module="ige", denylist=["model_dir", "config_text", "on_start"])
@@ -149,41 +153,36 @@ def train(
     Raises:
         UserError: a number that makes no sense, too few examples, a run of another config.
     """
-    for name, value in {
-        "batch_size": batch_size,
-        "epochs": epochs,
-        "checkpoint_every": checkpoint_every,
-        "log_every": log_every,
-    }.items():
-        if value < 1:
-            raise UserError(f"train.{name}: got {value}, expected at least 1")
-    has_validation = problem.has_validation
-    monitor = "val_loss" if has_validation else "loss"
-    checkpoints = Checkpoints(model_dir, checkpoints_to_keep, monitor)
-    finished = checkpoints.last()
-    on_start(problem, finished is not None)
-    if finished is not None and finished >= epochs:
+    _check_counts(
+        batch_size=batch_size,
+        epochs=epochs,
+        checkpoint_every=checkpoint_every,
+        checkpoints_to_keep=checkpoints_to_keep,
+        log_every=log_every,
+    )
+    checkpoints = Checkpoints(model_dir, checkpoints_to_keep)
+    finished = checkpoints.last() or 0
+    on_start(problem, finished > 0)
+    if finished >= epochs:
         print(f"{model_dir} is already trained for {finished} epochs; --epochs=N trains to N")
         return checkpoints.load_model(finished)
 
-    problem.prepare()
-    examples = problem.examples_per_epoch("train")
-    steps = examples // batch_size
-    if steps < 1:
-        raise UserError(f"train.batch_size: got {batch_size}, expected at most {examples} examples")
-    per_execution = steps_per_execution(steps)
-    steps -= steps % per_execution
-
+    steps, per_execution = _plan_epoch(problem, batch_size)
     keras.utils.set_random_seed(seed)
-    model = (model_fn or (lambda p, f: p.build_model(f)))(problem, inference_fn)
-    _compile(model, problem, optimizer, per_execution, jit_compile)
-    history: list[dict[str, float]] = []
-    if finished is not None:
-        history = checkpoints.restore(model, finished).history
+    model = model_fn(problem, inference_fn) if model_fn else problem.build_model(inference_fn)
+    model.compile(
+        optimizer=optimizer,
+        loss=problem.loss,
+        metrics=problem.metrics,
+        steps_per_execution=per_execution,
+        jit_compile=jit_compile,
+    )
+    history = checkpoints.restore(model, finished).history if finished else []
+    if finished:
         print(f"continuing {model_dir} after epoch {finished}")
     print(
-        f"training on {examples:,} examples: {steps:,} steps of {batch_size} per epoch, "
-        f"{count_parameters(model):,} parameters"
+        f"training on {problem.examples_per_epoch('train'):,} examples: {steps:,} steps of "
+        f"{batch_size} per epoch, {count_parameters(model):,} parameters"
     )
     callbacks = [
         _TensorBoard(model_dir, config_text, log_every),
@@ -193,18 +192,17 @@ def train(
         callbacks.insert(0, keras.callbacks.LearningRateScheduler(lr_schedule))
     start = time.perf_counter()
     model.fit(
-        problem.get_training_dataset(batch_size, steps, seed, (finished or 0) * steps),
-        initial_epoch=finished or 0,
+        problem.get_training_dataset(batch_size, steps, seed, finished * steps),
+        initial_epoch=finished,
         epochs=epochs,
         steps_per_epoch=steps,
-        validation_data=problem.get_dataset("validation", 1024) if has_validation else None,
+        validation_data=problem.get_dataset("validation", 1024) if problem.has_validation else None,
         shuffle=False,
         callbacks=callbacks,
         verbose=1 if sys.stdout.isatty() else 2,
     )
-    seconds = time.perf_counter() - start
-    done = (epochs - (finished or 0)) * steps * batch_size
-    print(f"trained to epoch {epochs} at {done / seconds:,.0f} examples/s; model in {model_dir}")
+    rate = (epochs - finished) * steps * batch_size / (time.perf_counter() - start)
+    print(f"trained to epoch {epochs} at {rate:,.0f} examples/s; model in {model_dir}")
     return model
 
 

@@ -1,11 +1,8 @@
-import re
-
 import keras
 import numpy as np
 import pytest
 
 from ige.checkpoints import Checkpoints
-from ige.errors import UserError
 
 
 @pytest.fixture
@@ -74,8 +71,9 @@ def test_loaded_model_predicts_the_same(model, tmp_path):
     np.testing.assert_array_equal(checkpoints.load_model(1)(x), model(x))
 
 
-def test_keep_must_be_positive(tmp_path):
-    with pytest.raises(
-        UserError, match=re.escape("checkpoints to keep: got 0, expected at least 1")
-    ):
-        Checkpoints(tmp_path, keep=0)
+def test_best_is_judged_by_held_out_examples_when_there_are_any(model, tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    history = [{"loss": 2.0, "val_loss": 1.0}, {"loss": 1.0, "val_loss": 2.0}]
+    checkpoints.save(model, 1, history[:1])
+    checkpoints.save(model, 2, history)
+    assert checkpoints.best() == 1

@@ -89,7 +89,7 @@ def test_learning_rate_follows_the_schedule(tmp_path):
 
 def test_best_is_judged_by_the_validation_loss_when_there_is_one(tmp_path):
     train(tmp_path, toy.LineProblem(validation=True), epochs=2)
-    history = Checkpoints(tmp_path, monitor="val_loss").state(2).history
+    history = Checkpoints(tmp_path).state(2).history
     assert all({"val_loss", "val_mae"} <= figures.keys() for figures in history)
 
 
@@ -118,7 +118,7 @@ def test_figures_that_are_not_finite_stop_the_run_before_it_is_saved(tmp_path):
         ({"epochs": 0}, "train.epochs: got 0, expected at least 1"),
         ({"checkpoint_every": 0}, "train.checkpoint_every: got 0, expected at least 1"),
         ({"log_every": -1}, "train.log_every: got -1, expected at least 1"),
-        ({"checkpoints_to_keep": 0}, "checkpoints to keep: got 0, expected at least 1"),
+        ({"checkpoints_to_keep": 0}, "train.checkpoints_to_keep: got 0, expected at least 1"),
     ],
 )
 def test_numbers_that_make_no_sense(tmp_path, kwargs, message):
