@@ -1,6 +1,7 @@
 """Lifting 2D poses to 3D: data in the camera frame, pose loss, the table of errors."""
 
 import functools
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -221,7 +222,9 @@ class HpeProblem(TfdsProblem):
     def report(self, model: keras.Model, split: str, batch_size: int) -> Report:
         """Returns the table of errors per action, in mm; see `ige.hpe.metrics`."""
         views = self.views(split)
-        predictions = model.predict(self.get_dataset(split, batch_size), verbose=0)
+        predictions = model.predict(
+            self.get_dataset(split, batch_size), verbose=int(sys.stdout.isatty())
+        )
         _, labels = self.arrays(split)
         frames = [len(sequence.poses) for sequence, _ in views]
         target = self.evaluation_skeleton
