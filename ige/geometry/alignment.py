@@ -21,7 +21,9 @@ def root_aligned(poses: Array, root: Sequence[int]) -> tf.Tensor:
     return poses - midpoint(poses, root)
 
 
-def scale_aligned(predictions: Array, truth: Array) -> tf.Tensor:
+def scale_aligned(
+    predictions: Array, truth: Array, allow_negative: bool = True
+) -> tf.Tensor:
     """Returns s * predictions with the s that brings each pose nearest to the truth.
 
     s = <p, g> / <p, p> over joints and coordinates: the pose is scaled about the origin of its
@@ -31,13 +33,17 @@ def scale_aligned(predictions: Array, truth: Array) -> tf.Tensor:
     Args:
         predictions: (..., J, d).
         truth: (..., J, d), of the same type; leading dimensions broadcast.
+        allow_negative: if not, |s| is used, for training: minimising with s alone, a network may
+            settle on mirrored poses in one part of its input space and proper ones in another,
+            with useless ones where they meet; with |s| a mirrored pose costs more than any other.
 
     Returns:
         (..., J, d). The gradient flows through s too.
     """
     inner = tf.reduce_sum(predictions * truth, axis=[-2, -1], keepdims=True)
     square = tf.reduce_sum(tf.square(predictions), axis=[-2, -1], keepdims=True)
-    return predictions * tf.math.divide_no_nan(inner, square)
+    scale = tf.math.divide_no_nan(inner, square)
+    return predictions * (scale if allow_negative else tf.abs(scale))
 
 
 @tf.custom_gradient

@@ -15,11 +15,11 @@ def bone_lengths(poses: keras.KerasTensor, bones: list[list[int]]) -> keras.Kera
 
 @keras.saving.register_keras_serializable(package="ige")
 class BoneLengthScale(keras.layers.Layer):
-    """Scales each pose about the camera centre to a given total bone length and positive depth.
+    """Scales each pose about the camera centre to a given total bone length.
 
-    A loss after optimal scaling (`opt_scale`) leaves the scale of a prediction free, its sign
-    included; a camera cannot see it either. This layer fixes it to the mean of the training
-    subjects, which changes neither that loss nor its gradient, and makes the output metric.
+    A loss after optimal scaling (`opt_scale`) leaves the scale of a prediction free, and a camera
+    cannot see it either. This layer fixes it to the mean of the training subjects, which changes
+    neither that loss nor its gradient, and makes the output metric.
 
     Args:
         bones: [[child, parent], ...] joint indices.
@@ -32,10 +32,8 @@ class BoneLengthScale(keras.layers.Layer):
         self.length = float(length)
 
     def call(self, poses):
-        """(batch, joints, 3), any unit -> (batch, joints, 3) metres, mean depth > 0."""
-        depth = ops.mean(poses[..., 2], axis=-1)
-        sign = ops.where(depth < 0, -ops.ones_like(depth), ops.ones_like(depth))
-        scale = sign * self.length / bone_lengths(poses, self.bones)
+        """(batch, joints, 3), any unit -> (batch, joints, 3) metres."""
+        scale = self.length / bone_lengths(poses, self.bones)
         return poses * scale[:, None, None]
 
     def get_config(self):

@@ -36,6 +36,7 @@ def pose_error(
     rescale_labels: bool = False,
     root: Sequence[int] = (0,),
     append_root: bool = False,
+    allow_negative_scale: bool = False,
     std: Sequence[Sequence[float]] | None = None,
 ) -> tf.Tensor:
     """Returns the error (...) of predicted poses (..., J, 3), in the camera frame.
@@ -48,7 +49,7 @@ def pose_error(
         y_pred: predicted poses (..., J, 3) in the same unit; the result has their type.
         alignment: "none"; "origin": both have their root at the origin; "opt_scale": the prediction
             is scaled about the origin of its coordinates, which for absolute poses is the camera
-            centre, by the factor nearest to the truth (negative factors included).
+            centre, by the factor nearest to the truth.
         order: power of the distance: 1 distance, 2 squared distance.
         joint_reduction: "mean" or "sum" over joints.
         rescale_labels: divide each true pose by the distance of its root from the camera centre, as
@@ -57,6 +58,8 @@ def pose_error(
         append_root: the midpoint of the root joints is one joint more, as in Human3.6M, where
             the pelvis is the midpoint of the hips. A single root joint is there already and is not
             appended again.
+        allow_negative_scale: use negative factors of "opt_scale" as they are, as the published IGE
+            loss does, not their magnitude; see `ige.geometry.alignment.scale_aligned`.
         std: (J, 3), errors are divided by it (one row more if the root is appended). With order 2
             and alignment "none" this is the loss of Martinez et al. 2017, the squared error of
             standardised coordinates, summed over x, y and z.
@@ -73,7 +76,7 @@ def pose_error(
     if alignment == "origin":
         y_true, y_pred = align.root_aligned(y_true, root), align.root_aligned(y_pred, root)
     elif alignment == "opt_scale":
-        y_pred = align.scale_aligned(y_pred, y_true)
+        y_pred = align.scale_aligned(y_pred, y_true, allow_negative_scale)
     differences = y_pred - y_true
     if std is not None:
         differences /= tf.constant(std, differences.dtype)
@@ -100,12 +103,13 @@ class PoseLoss(keras.losses.Loss):
     """`pose_error` as a loss.
 
     Args:
-        alignment: see `pose_error`, as for the next six.
+        alignment: see `pose_error`, as for the next seven.
         order: power of the distance, > 0.
         joint_reduction: "mean" or "sum" over joints.
         rescale_labels: divide labels by their distance from the camera centre.
         root: indices of the joints whose midpoint is the root.
         append_root: the midpoint of several root joints counts as a joint.
+        allow_negative_scale: let "opt_scale" mirror a pose through the camera centre.
         std: None or (J, 3), errors are divided by it.
         reduction: over the batch: "sum_over_batch_size", "sum", "mean", "none" ...; see Keras.
         name: name of the loss.
@@ -123,6 +127,7 @@ class PoseLoss(keras.losses.Loss):
         rescale_labels: bool = False,
         root: Sequence[int] = (0,),
         append_root: bool = False,
+        allow_negative_scale: bool = False,
         std: Sequence[Sequence[float]] | None = None,
         reduction: str = "sum_over_batch_size",
         name: str = "pose_loss",
@@ -140,6 +145,7 @@ class PoseLoss(keras.losses.Loss):
             "rescale_labels": bool(rescale_labels),
             "root": _checked_root("hpe.PoseLoss", root),
             "append_root": bool(append_root),
+            "allow_negative_scale": bool(allow_negative_scale),
             "std": None if std is None else [[float(value) for value in row] for row in std],
         }
 
