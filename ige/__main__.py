@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from ige import configs
+from ige import configs, parameters
 from ige.errors import UserError, nearest
 
 COMMANDS = {
@@ -86,10 +86,11 @@ def _run(arguments: argparse.Namespace) -> None:
     bindings = list(arguments.gin_param)
     if arguments.epochs is not None:
         bindings.append(f"epochs = {arguments.epochs}")
+    configs.locate(arguments.gin_file, arguments.config_dir)
     _import_tensorflow()
     name = configs.parse(arguments.gin_file, bindings, arguments.config_dir)
     if command == "print_config":
-        print(configs.to_text(configs.resolved()))
+        print(parameters.to_text(parameters.resolved()))
         return
     from ige import runners
 
@@ -97,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, or 2 after a mistake of the user."""
+    """Runs one command; returns 0, 2 after a mistake of the user, 130 after Ctrl-C."""
     try:
         _run(_parser().parse_args(argv))
     except UserError as error:
@@ -105,6 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = str(error).partition("\n  In call to configurable")[0]
         print(f"ige: {message}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("ige: interrupted; the same command goes on from what is saved", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -4,18 +4,21 @@
                                      /state.json    epoch, history, random states
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from ige.errors import UserError
 from ige.files import flush
 
 _NAME = re.compile(r"epoch-(\d{4,})")
@@ -112,14 +115,27 @@ class Checkpoints:
         """Loads weights, optimizer and random states of a checkpoint into a compiled model."""
         state = self.state(epoch)
         model.optimizer.build(model.trainable_variables)
-        model.load_weights(self.path(epoch) / "model.keras")
+        with self._damage_explained(epoch):
+            model.load_weights(self.path(epoch) / "model.keras")
         for variable, value in zip(_seed_variables(model), state.random_states, strict=True):
             variable.assign(np.asarray(value, variable.dtype))
         return state
 
     def load_model(self, epoch: int) -> keras.Model:
         """Returns the network of a checkpoint, without what training needs."""
-        return keras.saving.load_model(self.path(epoch) / "model.keras", compile=False)
+        with self._damage_explained(epoch):
+            return keras.saving.load_model(self.path(epoch) / "model.keras", compile=False)
+
+    @contextlib.contextmanager
+    def _damage_explained(self, epoch: int) -> Iterator[None]:
+        """Turns what Keras raises for a damaged file into one line."""
+        try:
+            yield
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise UserError(
+                f"{self.path(epoch)} cannot be read ({str(error).splitlines()[0]}); remove that "
+                "folder to go on from the checkpoint before it"
+            ) from error
 
     def _prune(self) -> None:
         keep = {*self.epochs()[-self._keep :], self.best()}

@@ -5,6 +5,8 @@ import inspect
 import gin
 import keras
 
+from ige.errors import UserError
+
 
 def _register(module_name: str) -> None:
     """Registers the public classes of `keras.<module_name>` under their Keras names."""
@@ -31,10 +33,16 @@ for _name in (
 
 
 @gin.configurable(module="ige")
-def exponential_decay(initial: float = 1e-3, factor: float = 0.99):
-    """Returns a schedule epoch -> learning rate: `initial * factor ** epoch`, epochs from 0."""
+def exponential_decay(factor: float = 0.99):
+    """Returns epoch (from 0) -> `factor ** epoch`, what to multiply the learning rate by.
 
-    def learning_rate(epoch: int) -> float:
-        return initial * factor**epoch
+    Raises:
+        UserError: the factor is not positive.
+    """
+    if factor <= 0:
+        raise UserError(f"exponential_decay.factor: got {factor}, expected a number above 0")
 
-    return learning_rate
+    def multiplier(epoch: int) -> float:
+        return factor**epoch
+
+    return multiplier

@@ -4,7 +4,7 @@ import json
 
 import gin
 
-from ige import configs, training
+from ige import parameters, training
 from ige.checkpoints import Checkpoints
 from ige.errors import UserError
 from ige.files import write_text
@@ -22,15 +22,11 @@ def prepare(config_name: str, problem: Problem = gin.REQUIRED) -> None:
 def train(config_name: str) -> None:
     """Trains, or continues training, the experiment."""
     model_dir = default_model_dir(config_name)
-
-    def on_start(problem: Problem, continues: bool) -> None:
-        record = RunRecord(model_dir, problem)
-        if continues:
-            record.check()
-        else:
-            record.write(config_name)
-
-    training.train(model_dir, configs.to_text(configs.resolved()), on_start)
+    training.train(
+        model_dir,
+        parameters.to_text(parameters.resolved()),
+        lambda problem: RunRecord(model_dir, problem, config_name),
+    )
 
 
 @gin.configurable(module="ige", denylist=["config_name"])
@@ -58,8 +54,8 @@ def evaluate(
     model_dir = default_model_dir(config_name)
     checkpoints = Checkpoints(model_dir)
     epoch = _choose_epoch(checkpoints, checkpoint, config_name)
-    record = RunRecord(model_dir, problem)
-    differences = record.check(other_data=True)
+    record = RunRecord(model_dir, problem, config_name)
+    differences = record.check(for_evaluation=True)
     for key, (old, new) in differences.items():
         print(f"trained with {key} = {old}, evaluated with {new}")
     model = checkpoints.load_model(epoch)
@@ -85,8 +81,8 @@ def _choose_epoch(checkpoints: Checkpoints, which: str | int, config_name: str) 
     epochs = checkpoints.epochs()
     if not epochs:
         raise UserError(
-            f"no trained model in {checkpoints.folder.parent}; train it first: "
-            f"python -m ige --gin_file={config_name} --command=train"
+            f"no trained model of {config_name} in {checkpoints.folder.parent}; train it first: "
+            "the same with --command=train"
         )
     if which == "last":
         return epochs[-1]

@@ -6,7 +6,7 @@ from typing import Any
 
 import gin
 
-from ige import __version__, configs
+from ige import __version__, parameters
 from ige.errors import UserError
 from ige.files import write_text
 from ige.problem import Problem
@@ -16,6 +16,7 @@ FREE = frozenset({"train.epochs", "train.checkpoints_to_keep", "train.log_every"
 _FILE = "config.json"
 # What of the provenance tells data apart; the rest follows from it and from the parameters.
 _DATA = ("dataset", "version", "layout", "files")
+_TRAINING_ONLY = ("train.", "keras.", "exponential_decay.")
 _ABSENT = "(none)"
 
 
@@ -36,7 +37,15 @@ def default_model_dir(
     """
     name = pathlib.PurePosixPath(config_name)
     below = str(name.parent) if subdir is None else subdir
+    if model_id == "":
+        raise UserError("default_model_dir.model_id: got an empty name, expected a name or None")
     return pathlib.Path(base_dir).expanduser() / below / (model_id or name.name)
+
+
+def _is_training_only(parameter: str) -> bool:
+    """Whether a parameter says how to train, not what."""
+    network = ("train.inference_fn", "train.model_fn", "train.problem")
+    return parameter not in network and parameter.startswith(_TRAINING_ONLY)
 
 
 class RunRecord:
@@ -45,36 +54,38 @@ class RunRecord:
     Args:
         model_dir: folder of the run.
         problem: what is trained; says which parameters training does not depend on.
+        config_name: name of the experiment.
     """
 
-    def __init__(self, model_dir: pathlib.Path, problem: Problem):
+    def __init__(self, model_dir: pathlib.Path, problem: Problem, config_name: str):
         self._path = model_dir / _FILE
+        self._config_name = config_name
         self._problem = problem
 
     def _current(self) -> dict[str, str]:
-        parameters = {
+        bound = {
             key: str(parameter)
-            for key, parameter in configs.resolved(("train",)).items()
+            for key, parameter in parameters.resolved(("train",)).items()
             if key not in FREE | self._problem.free_parameters
         }
         provenance = self._problem.provenance
         data = {f"data.{key}": str(provenance[key]) for key in _DATA if key in provenance}
-        return parameters | data
+        return bound | data
 
-    def write(self, config_name: str) -> None:
+    def write(self) -> None:
         """Records the current configuration; called before the first step."""
-        record = {"config": config_name, "ige": __version__, "parameters": self._current()}
+        record = {"config": self._config_name, "ige": __version__, "parameters": self._current()}
         write_text(self._path, json.dumps(record, indent=2) + "\n")
 
     def read(self) -> dict[str, Any]:
         """Returns the record: `config`, `ige` (version), and `parameters`, with the data's."""
         return json.loads(self._path.read_text(encoding="utf-8"))
 
-    def check(self, other_data: bool = False) -> dict[str, tuple[str, str]]:
+    def check(self, for_evaluation: bool = False) -> dict[str, tuple[str, str]]:
         """Refuses to go on under another configuration.
 
         Args:
-            other_data: the data may differ.
+            for_evaluation: the data may differ, and how the network was trained does not matter.
 
         Returns:
             parameter -> (old, new) for what differs and may.
@@ -88,12 +99,12 @@ class RunRecord:
                 f"{folder} has checkpoints but no {_FILE}; remove the folder, or choose another "
                 "default_model_dir.model_id"
             )
-        replaceable = self._problem.data_selectors | {"data"} if other_data else frozenset()
+        replaceable = self._problem.data_selectors | {"data"} if for_evaluation else frozenset()
         old, new = self.read()["parameters"], self._current()
         different = {
             key: (old.get(key, _ABSENT), new.get(key, _ABSENT))
             for key in sorted(old.keys() | new.keys())
-            if old.get(key) != new.get(key)
+            if old.get(key) != new.get(key) and not (for_evaluation and _is_training_only(key))
         }
         refused = [key for key in different if key.rpartition(".")[0] not in replaceable]
         if refused:

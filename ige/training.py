@@ -14,6 +14,7 @@ import tensorflow as tf
 from ige.checkpoints import Checkpoints
 from ige.errors import UserError
 from ige.problem import InferenceFn, Problem
+from ige.runs import RunRecord
 
 ModelFn = Callable[[Problem, InferenceFn], keras.Model]
 
@@ -93,7 +94,9 @@ class _TensorBoard(keras.callbacks.Callback):
         self._writer.close()
 
 
-def _check_counts(**counts: int) -> None:
+def _check_counts(seed: int, **counts: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise UserError(f"train.seed: got {seed}, expected 0 to {2**32 - 1}")
     for name, value in counts.items():
         if value < 1:
             raise UserError(f"train.{name}: got {value}, expected at least 1")
@@ -109,11 +112,11 @@ def _plan_epoch(problem: Problem, batch_size: int) -> tuple[int, int]:
     return steps - steps % per_execution, per_execution
 
 
-@gin.configurable(module="ige", denylist=["model_dir", "config_text", "on_start"])
+@gin.configurable(module="ige", denylist=["model_dir", "config_text", "make_record"])
 def train(
     model_dir: pathlib.Path,
     config_text: str,
-    on_start: Callable[[Problem, bool], None],
+    make_record: Callable[[Problem], RunRecord],
     problem: Problem = gin.REQUIRED,
     inference_fn: InferenceFn = gin.REQUIRED,
     model_fn: ModelFn | None = None,
@@ -132,13 +135,14 @@ def train(
     Args:
         model_dir: folder of the run.
         config_text: the configuration, for TensorBoard.
-        on_start: called with (problem, whether the run continues) before anything is built.
+        make_record: problem -> the record of the run's config, checked before a run goes on and
+            written before the first step.
         problem: what to learn.
         inference_fn: the network: inputs, output_spec -> outputs.
         model_fn: problem, inference_fn -> model with a `train_step` of its own, for methods that
             are not plain supervised learning.
         optimizer: a fresh optimizer.
-        lr_schedule: epoch (from 0) -> learning rate; None leaves the optimizer's own.
+        lr_schedule: epoch (from 0) -> what to multiply the optimizer's learning rate by.
         batch_size: examples per step.
         epochs: epochs in all, finished ones included.
         seed: fixes weights, data order and dropout.
@@ -154,6 +158,7 @@ def train(
         UserError: a number that makes no sense, too few examples, a run of another config.
     """
     _check_counts(
+        seed,
         batch_size=batch_size,
         epochs=epochs,
         checkpoint_every=checkpoint_every,
@@ -162,12 +167,15 @@ def train(
     )
     checkpoints = Checkpoints(model_dir, checkpoints_to_keep)
     finished = checkpoints.last() or 0
-    on_start(problem, finished > 0)
+    record = make_record(problem)
+    if finished:
+        record.check()
     if finished >= epochs:
         print(f"{model_dir} is already trained for {finished} epochs; --epochs=N trains to N")
         return checkpoints.load_model(finished)
 
     steps, per_execution = _plan_epoch(problem, batch_size)
+    initial = float(optimizer.learning_rate)
     keras.utils.set_random_seed(seed)
     model = model_fn(problem, inference_fn) if model_fn else problem.build_model(inference_fn)
     model.compile(
@@ -189,14 +197,20 @@ def train(
         _Checkpointing(checkpoints, history, checkpoint_every),
     ]
     if lr_schedule is not None:
-        callbacks.insert(0, keras.callbacks.LearningRateScheduler(lr_schedule))
+        callbacks.insert(
+            0, keras.callbacks.LearningRateScheduler(lambda epoch: initial * lr_schedule(epoch))
+        )
+    if not finished:
+        record.write()
     start = time.perf_counter()
     model.fit(
         problem.get_training_dataset(batch_size, steps, seed, finished * steps),
         initial_epoch=finished,
         epochs=epochs,
         steps_per_epoch=steps,
-        validation_data=problem.get_dataset("validation", 1024) if problem.has_validation else None,
+        validation_data=problem.get_dataset("validation", batch_size)
+        if problem.has_validation
+        else None,
         shuffle=False,
         callbacks=callbacks,
         verbose=1 if sys.stdout.isatty() else 2,

@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+import gin
 import numpy as np
 import pytest
 
@@ -38,3 +39,10 @@ def _folders(tmp_path_factory):
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _clean_gin():
+    """gin's configuration is global: what a test binds must not reach the next one."""
+    yield
+    gin.clear_config()

@@ -1,8 +1,11 @@
+import re
+
 import keras
 import numpy as np
 import pytest
 
 from ige.checkpoints import Checkpoints
+from ige.errors import UserError
 
 
 @pytest.fixture
@@ -77,3 +80,13 @@ def test_best_is_judged_by_held_out_examples_when_there_are_any(model, tmp_path)
     checkpoints.save(model, 1, history[:1])
     checkpoints.save(model, 2, history)
     assert checkpoints.best() == 1
+
+
+def test_damaged_checkpoint_is_named(model, tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    _save(checkpoints, model, [1.0])
+    path = checkpoints.path(1) / "model.keras"
+    path.write_bytes(path.read_bytes()[:500])
+    for read in (checkpoints.load_model, lambda epoch: checkpoints.restore(model, epoch)):
+        with pytest.raises(UserError, match=f"^{re.escape(str(checkpoints.path(1)))} cannot be"):
+            read(1)

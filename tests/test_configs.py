@@ -5,7 +5,7 @@ from typing import Literal
 import gin
 import pytest
 
-from ige import configs
+from ige import configs, parameters
 from ige.errors import UserError
 
 
@@ -26,12 +26,6 @@ def trainer(
     return body, rounds
 
 
-@pytest.fixture(autouse=True)
-def _clean_gin():
-    yield
-    gin.clear_config()
-
-
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> pathlib.Path:
     """A folder of configs for the toy configurables above."""
@@ -43,8 +37,7 @@ def folder(tmp_path, monkeypatch) -> pathlib.Path:
         "# A tall body\ninclude '_base.gin'\ntoy.Body.height = 2.0\n"
     )
     (tmp_path / "toy/small.gin").write_text("# A small body\ninclude '_base.gin'\n")
-    monkeypatch.setattr(configs, "COMMANDS_WITH_CONFIG", ("toy.trainer",))
-    monkeypatch.setattr(configs.resolved, "__defaults__", (("toy.trainer",),))
+    monkeypatch.setattr(parameters.resolved, "__defaults__", (("toy.trainer",),))
     return tmp_path
 
 
@@ -102,17 +95,17 @@ def test_later_bindings_win(folder):
         (
             "trainer.ronds = 7",
             "--gin_param='trainer.ronds = 7': Configurable 'trainer' doesn't have a parameter "
-            "named 'ronds'. did you mean rounds?",
+            "named 'ronds'; did you mean rounds?",
         ),
         (
             "trainr.rounds = 7",
-            "--gin_param='trainr.rounds = 7': No configurable matching 'trainr'.; "
+            "--gin_param='trainr.rounds = 7': No configurable matching 'trainr'; "
             "did you mean trainer",
         ),
         (
             "trainer.body = @toy.Bdy()",
             "--gin_param='trainer.body = @toy.Bdy()': No configurable matching reference "
-            "'@toy.Bdy()'.; did you mean Body",
+            "'@toy.Bdy()'; did you mean Body",
         ),
         (
             "trainer.note = unquoted",
@@ -125,7 +118,15 @@ def test_later_bindings_win(folder):
         ("rounds = True", "toy.trainer.rounds: got True, expected int"),
         ("rounds = 2.5", "toy.trainer.rounds: got 2.5, expected int"),
         ("trainer.strict = 1", "toy.trainer.strict: got 1, expected bool"),
-        ("trainer.mode = 'fats'", "toy.trainer.mode: got 'fats', expected Literal['slow', 'fast']"),
+        (
+            "trainer.mode = 'fats'",
+            "toy.trainer.mode: got 'fats', expected one of 'slow', 'fast'; did you mean fast?",
+        ),
+        ("  ", "--gin_param: got an empty binding, expected `name = value`"),
+        (
+            "trainer.body = @optimizers.Adam(lr=1)",
+            "cannot be parsed",
+        ),
         ("toy.Body.limbs = (1, 'a')", "toy.Body.limbs: got (1, 'a'), expected tuple[int, ...]"),
         ("rounds = %nothing", "the macro %nothing has no value; "),
         ("include 'toy/tal.gin'", "no include 'toy/tal.gin' in "),
@@ -180,7 +181,7 @@ def test_required_value_that_is_missing(folder):
 
 def test_resolved_has_bound_values_defaults_and_what_they_refer_to(folder):
     parse(folder)
-    found = {key: (item.value, item.bound) for key, item in configs.resolved().items()}
+    found = {key: (item.value, item.bound) for key, item in parameters.resolved().items()}
     assert found["toy.trainer.rounds"] == (5, True)
     assert found["toy.trainer.mode"] == ("slow", False)
     assert found["toy.Body.height"] == (2.0, True)
@@ -189,11 +190,11 @@ def test_resolved_has_bound_values_defaults_and_what_they_refer_to(folder):
 
 def test_text_of_a_config_parses_back_to_itself(folder):
     parse(folder, "trainer.note = 'a # b'")
-    before = configs.resolved()
-    text = configs.to_text(before)
+    before = parameters.resolved()
+    text = parameters.to_text(before)
     gin.clear_config()
     gin.parse_config(text)
-    after = configs.resolved()
+    after = parameters.resolved()
     assert {k: str(v) for k, v in after.items()} == {k: str(v) for k, v in before.items()}
     assert "toy.trainer.mode = 'slow'  # default" in text.splitlines()
 
@@ -213,3 +214,35 @@ def test_includes_come_from_the_config_folder_whatever_is_in_the_working_directo
     parse(folder)
     assert trainer()[1] == 5
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("name", ["mine", "mine.gin", "./mine.gin"])
+def test_path_relative_to_the_working_directory(folder, tmp_path_factory, monkeypatch, name):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "mine.gin").write_text("include 'toy/tall.gin'\nrounds = 9\n")
+    monkeypatch.chdir(elsewhere)
+    assert parse(folder, gin_files=[name]) == "mine"
+    assert trainer()[1] == 9
+
+
+def test_own_folder_of_configs_may_include_packaged_ones(tmp_path):
+    (tmp_path / "mine.gin").write_text("include 'hpe/b128-1.gin'\n")
+    assert configs.parse(["mine"], (), str(tmp_path)) == "mine"
+
+
+def test_parts_are_not_experiments(folder):
+    message = "--gin_file: '_base' is a part that configs include, not an experiment; "
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse(folder, gin_files=["_base"])
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("optimizers.Adam.lr = 3", "keras.optimizers.Adam: no parameter 'lr'; "),
+        ("optimizers.Adam.learning_rate = 'fast'", "keras.optimizers.Adam: Keras refuses it: "),
+    ],
+)
+def test_what_keras_would_refuse(folder, binding, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse(folder, "import ige.gin_keras", "trainer.body = @optimizers.Adam()", binding)

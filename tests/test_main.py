@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from ige import configs
+from ige import configs, parameters
 from ige.__main__ import COMMANDS, main
 
 PACKAGED = configs.list_configs(configs.config_folder())
@@ -80,6 +80,15 @@ def test_mistakes_are_one_line_and_status_2(capsys, argv, message):
     assert err.count("\n") == 1
 
 
+def test_interruption_is_one_line_and_status_130(capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(configs, "list_configs", interrupt)
+    expected = "ige: interrupted; the same command goes on from what is saved\n"
+    assert run(capsys, "--command=list") == (130, "", expected)
+
+
 def test_unknown_flag(capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["--gin_fil=hpe/b128-1"])
@@ -88,7 +97,7 @@ def test_unknown_flag(capsys):
 
 
 @pytest.mark.parametrize("name", PACKAGED)
-def test_print_config_is_complete_and_parses_back(capsys, name):
+def test_print_config_is_complete_and_parses_back(capsys, tmp_path, name):
     import gin
 
     status, out, _ = run(capsys, f"--gin_file={name}", "--command=print_config")
@@ -100,7 +109,9 @@ def test_print_config_is_complete_and_parses_back(capsys, name):
         "default_model_dir.base_dir",
         "hpe.h3m_lift.data",
     } <= keys
-    before = {key: str(parameter) for key, parameter in configs.resolved().items()}
+    before = {key: str(parameter) for key, parameter in parameters.resolved().items()}
+    path = tmp_path / "whole.gin"
+    path.write_text(out)
     gin.clear_config()
-    gin.parse_config(out)
-    assert {key: str(parameter) for key, parameter in configs.resolved().items()} == before
+    configs.parse([str(path)])
+    assert {key: str(parameter) for key, parameter in parameters.resolved().items()} == before

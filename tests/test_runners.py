@@ -103,6 +103,8 @@ def test_prepare_prints_where_the_data_came_from(ige):
         (["evaluate.checkpoint = 1"], set(), "epoch 1 of"),
         (["evaluate.split = 'train'"], set(), "train: "),
         (["evaluate.batch_size = 7"], set(), "test: "),
+        # How it was trained does not matter to an evaluation.
+        (["batch_size = 32", "optimizers.Adam.beta_1 = 0.8"], set(), "test: "),
     ],
 )
 def test_ways_to_evaluate(ige, models, bindings, absent, text):
@@ -151,7 +153,7 @@ def test_evaluating_other_data_says_so(ige, models):
         (
             "evaluate",
             ["default_model_dir.model_id = 'none'"],
-            "/hpe/none; train it first: python -m ige --gin_file=hpe/b128-1 --command=train",
+            "/hpe/none; train it first: the same with --command=train",
         ),
         (
             "evaluate",
@@ -169,7 +171,30 @@ def test_evaluating_other_data_says_so(ige, models):
             ["keypoints = 'detections'"],
             "was trained on inputs {'pose_2d': (16, 2)}, the config asks for {'pose_2d': (17, 2)}",
         ),
-        ("train", ["data = 'synthetik'", "epochs = 3"], "hpe.h3m_lift.data: got 'synthetik', "),
+        (
+            "train",
+            ["data = 'synthetik'", "epochs = 3"],
+            "hpe.h3m_lift.data: got 'synthetik', expected one of 'auto', 'baseline', 'official', "
+            "'videopose3d', 'synthetic'; did you mean synthetic?",
+        ),
+        (
+            "train",
+            ["default_model_dir.model_id = ''", "epochs = 3"],
+            "default_model_dir.model_id: got an empty name, expected a name or None",
+        ),
+        (
+            "train",
+            [
+                "default_model_dir.model_id = 'odd'",
+                "hpe.get_baseline_inference.kernel_initializer = 'he_norml'",
+            ],
+            "hpe.get_baseline_inference: Keras has no initializer 'he_norml'; use one like",
+        ),
+        (
+            "train",
+            ["hpe.HpeProblem.validation_subjects = ('S8')"],
+            "validation_subjects: got 'S8', expected tuple[str, ...] | list[str]",
+        ),
         ("train", ["hpe.HpeProblem.skeleton = 'h36m_15'", "epochs = 3"], "did you mean h36m_1"),
     ],
 )

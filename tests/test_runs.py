@@ -2,19 +2,11 @@ import json
 import pathlib
 import re
 
-import gin
 import pytest
 import toy
 
-from ige import configs, runs
+from ige import parameters, runs
 from ige.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
 
 
 @pytest.mark.parametrize(
@@ -45,12 +37,12 @@ def record(tmp_path, monkeypatch):
         "toy.problem.note": 1,
     }
     monkeypatch.setattr(
-        configs,
+        parameters,
         "resolved",
-        lambda roots: {key: configs.Parameter(value, True) for key, value in settings.items()},
+        lambda roots: {key: parameters.Parameter(value, True) for key, value in settings.items()},
     )
-    record = runs.RunRecord(tmp_path, toy.LineProblem())
-    record.write("hpe/b128-1")
+    record = runs.RunRecord(tmp_path, toy.LineProblem(), "hpe/b128-1")
+    record.write()
     return record, settings
 
 
@@ -81,14 +73,23 @@ def test_another_config_is_refused_with_old_and_new(record, tmp_path):
         "default_model_dir.model_id"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
-        record.check(other_data=True)
+        record.check()
+
+
+def test_how_it_was_trained_does_not_matter_to_an_evaluation(record):
+    record, settings = record
+    settings["train.batch_size"] = 32
+    assert record.check(for_evaluation=True) == {}
+    settings["train.inference_fn"] = "@another"
+    with pytest.raises(UserError, match=r"train\.inference_fn: .* -> '@another'"):
+        record.check(for_evaluation=True)
 
 
 def test_replaceable_parameters_are_reported(record):
     record, settings = record
     settings["toy.data.source"] = "synthetic"
     expected = {"toy.data.source": ("'auto'", "'synthetic'")}
-    assert record.check(other_data=True) == expected
+    assert record.check(for_evaluation=True) == expected
     with pytest.raises(UserError, match=r"toy\.data\.source: 'auto' -> 'synthetic'"):
         record.check()
 
@@ -109,6 +110,6 @@ def test_record_is_json_that_people_can_read(record, tmp_path):
 def test_other_data_is_refused_when_training_goes_on(record, monkeypatch):
     record, _ = record
     monkeypatch.setattr(toy.Builder, "provenance", {"dataset": "line", "version": "1.1.0"})
-    assert record.check(other_data=True) == {"data.version": ("1.0.0", "1.1.0")}
+    assert record.check(for_evaluation=True) == {"data.version": ("1.0.0", "1.1.0")}
     with pytest.raises(UserError, match=r"another config \(data\.version: 1\.0\.0 -> 1\.1\.0\);"):
         record.check()

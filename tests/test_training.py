@@ -10,12 +10,25 @@ from ige.checkpoints import Checkpoints
 from ige.errors import UserError
 
 
+class Record:
+    """Stands for the record of a run's config."""
+
+    def __init__(self):
+        self.calls = []
+
+    def check(self):
+        self.calls.append("check")
+
+    def write(self):
+        self.calls.append("write")
+
+
 def train(folder, problem=None, epochs=2, **kwargs):
-    calls = []
+    record = Record()
     model = training.train(
         folder,
         "a = 1\nb = 2",
-        lambda problem, continues: calls.append(continues),
+        lambda problem: record,
         problem=problem or toy.LineProblem(),
         inference_fn=toy.line,
         optimizer=keras.optimizers.Adam(0.05),
@@ -23,7 +36,7 @@ def train(folder, problem=None, epochs=2, **kwargs):
         batch_size=8,
         **kwargs,
     )
-    return model, calls
+    return model, record.calls
 
 
 def weights(model):
@@ -35,7 +48,7 @@ def trained(tmp_path_factory):
     """Four epochs in one go."""
     folder = tmp_path_factory.mktemp("whole")
     model, calls = train(folder, epochs=4, log_every=3)
-    assert calls == [False]
+    assert calls == ["write"]
     return folder, model
 
 
@@ -59,7 +72,7 @@ def test_a_run_in_two_parts_ends_with_the_same_weights(trained, tmp_path, capsys
     _, whole = trained
     train(tmp_path, epochs=1)
     model, calls = train(tmp_path, epochs=4)
-    assert calls == [True]
+    assert calls == ["check"]
     assert f"continuing {tmp_path} after epoch 1" in capsys.readouterr().out
     for got, expected in zip(weights(model), weights(whole), strict=True):
         np.testing.assert_array_equal(got, expected)
@@ -83,8 +96,8 @@ def test_a_finished_run_is_not_trained_again(trained, capsys):
 
 
 def test_learning_rate_follows_the_schedule(tmp_path):
-    model, _ = train(tmp_path, epochs=3, lr_schedule=lambda epoch: 0.1 * 0.5**epoch)
-    assert float(model.optimizer.learning_rate) == pytest.approx(0.025)
+    model, _ = train(tmp_path, epochs=3, lr_schedule=lambda epoch: 0.5**epoch)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.05 / 4)
 
 
 def test_best_is_judged_by_the_validation_loss_when_there_is_one(tmp_path):
@@ -115,6 +128,7 @@ def test_figures_that_are_not_finite_stop_the_run_before_it_is_saved(tmp_path):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
+        ({"seed": -1}, "train.seed: got -1, expected 0 to 4294967295"),
         ({"epochs": 0}, "train.epochs: got 0, expected at least 1"),
         ({"checkpoint_every": 0}, "train.checkpoint_every: got 0, expected at least 1"),
         ({"log_every": -1}, "train.log_every: got -1, expected at least 1"),
@@ -131,12 +145,31 @@ def test_batch_larger_than_the_data(tmp_path):
         training.train(
             tmp_path,
             "",
-            lambda *_: None,
+            lambda problem: Record(),
             problem=toy.LineProblem(),
             inference_fn=toy.line,
             optimizer=keras.optimizers.SGD(),
             batch_size=65,
         )
+
+
+def test_a_run_that_cannot_start_leaves_nothing(tmp_path):
+    def broken(inputs, output_spec):
+        raise UserError("no such network")
+
+    record = Record()
+    with pytest.raises(UserError, match="no such network"):
+        training.train(
+            tmp_path,
+            "",
+            lambda problem: record,
+            problem=toy.LineProblem(),
+            inference_fn=broken,
+            optimizer=keras.optimizers.SGD(),
+            batch_size=8,
+        )
+    assert record.calls == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_model_fn_replaces_the_model(tmp_path):

@@ -21,9 +21,7 @@ def root_aligned(poses: Array, root: Sequence[int]) -> tf.Tensor:
     return poses - midpoint(poses, root)
 
 
-def scale_aligned(
-    predictions: Array, truth: Array, allow_negative: bool = True
-) -> tf.Tensor:
+def scale_aligned(predictions: Array, truth: Array, allow_negative: bool = True) -> tf.Tensor:
     """Returns s * predictions with the s that brings each pose nearest to the truth.
 
     s = <p, g> / <p, p> over joints and coordinates: the pose is scaled about the origin of its

@@ -2,7 +2,6 @@
 
 import functools
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import gin
@@ -70,7 +69,7 @@ class HpeProblem(TfdsProblem):
         root_relative: bool = False,
         standardise: bool = False,
         metric_scale: bool = True,
-        validation_subjects: Sequence[str] = (),
+        validation_subjects: tuple[str, ...] | list[str] = (),
         include_procrustes: bool = True,
         count_root: bool = True,
     ):

@@ -37,7 +37,13 @@ def _fresh(initializer: str | keras.Initializer) -> keras.Initializer:
     """Returns an initializer for one layer: a shared one would draw the same values twice."""
     if isinstance(initializer, keras.Initializer):
         return type(initializer).from_config(initializer.get_config())
-    return keras.initializers.get(initializer)
+    try:
+        return keras.initializers.get(initializer)
+    except ValueError as error:
+        raise UserError(
+            f"hpe.get_baseline_inference: Keras has no initializer {initializer!r}; "
+            "use one like 'he_normal'"
+        ) from error
 
 
 @gin.configurable(module="hpe", denylist=["inputs", "output_spec"])

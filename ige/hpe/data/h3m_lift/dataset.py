@@ -226,6 +226,8 @@ def _summary(config: str, metadata: dict[str, Any]) -> str:
         )
     parts += [f"excluded {text}" for text in keypoints.get("excluded", ())]
     parts += [f"skipped {text}" for text in metadata["skipped"]]
+    if missing := [subject for subject, count in recordings.items() if not count]:
+        parts.append(f"NO RECORDINGS of {', '.join(missing)}: get the missing files")
     return "; ".join(parts)
 
 
@@ -259,7 +261,12 @@ def _write_archives(folder: pathlib.Path, spec: SyntheticSpec) -> None:
         whole = pathlib.Path(temporary) / "whole"
         whole.mkdir()
         write_synthetic(whole, spec)
-        whole.rename(folder)
+        try:
+            whole.rename(folder)
+        except OSError:
+            # Another process wrote the same files meanwhile.
+            if not folder.is_dir():
+                raise
 
 
 def _choice(argument: str, value: str, known: tuple[str, ...]) -> None:
@@ -320,4 +327,8 @@ def h3m_lift(
         manual = root / "downloads" / "generated" / _NAME / spec.name
     else:
         manual = _folder(manual_dir or root / "downloads" / "manual" / _NAME)
+        if manual_dir is not None and not manual.is_dir():
+            raise UserError(
+                f"h3m_lift.manual_dir: no folder {manual}; give the folder that holds the files"
+            )
     return H3mLiftDataset(keypoints, data, detections, root, manual, spec)
