@@ -1,4 +1,4 @@
-"""Makes the picture of the README: python docs/pictures.py
+"""Makes the picture of the README: python -m docs.pictures
 
 Trains `hpe/b128-1` on the generated data for ten epochs with a dropout of 0.1, then draws one frame
 of a test subject per column: the 2D input above; below, upright in the world frame, the true pose

@@ -1,6 +1,7 @@
 """Pose loss and metric: hand-worked values, round trips, XLA, and agreement with the evaluator."""
 
 import re
+from functools import partial
 
 import gin
 import keras
@@ -52,7 +53,9 @@ def test_best_scale_by_hand():
     # <p, g> = 1, <p, p> = 2: p is halved, and off by (0.5, 0, 0) and (0, -0.5, 0).
     true, pred = np.array([[[1.0, 0, 0], [0, 0, 0]]]), np.array([[[1.0, 0, 0], [0, 1, 0]]])
     np.testing.assert_allclose(pose_error(true, pred, "opt_scale", order=1.0), [0.5])
-    np.testing.assert_allclose(pose_error(true, -7 * pred, "opt_scale", order=1.0), [0.5])
+    np.testing.assert_allclose(pose_error(true, 7 * pred, "opt_scale", order=1.0), [0.5])
+    # The magnitude of a negative scale halves -p: off by (1.5, 0, 0) and (0, 0.5, 0).
+    np.testing.assert_allclose(pose_error(true, -7 * pred, "opt_scale", order=1.0), [1.0])
 
 
 def test_appended_root_takes_part_in_the_alignment():
@@ -139,6 +142,7 @@ def test_loss_round_trip():
         "rescale_labels": True,
         "root": [0, 1],
         "append_root": True,
+        "allow_negative_scale": True,
         "std": [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]],
         "reduction": "sum",
         "name": "distance",
@@ -269,3 +273,25 @@ def test_loss_refusals(options, message):
 def test_metric_refusals(options, message):
     with pytest.raises(UserError, match=re.escape(message)):
         PoseMetric(**options)
+
+
+def test_a_mirrored_pose_costs_more_than_any_other_unless_allowed(rng):
+    """-y is scaled to y by the signed scale, to -y by its magnitude: the error is 2 |y|."""
+    labels = tf.constant(rng.normal([0, 0, 5], size=(4, 16, 3)))
+    norms = tf.reduce_mean(tf.norm(labels, axis=-1), axis=-1)
+    error = partial(pose_error, labels, -3 * labels, alignment="opt_scale", order=1)
+    np.testing.assert_allclose(error(), 2 * norms, rtol=1e-12)
+    np.testing.assert_allclose(error(allow_negative_scale=True), 0, atol=1e-12)
+
+
+def test_descent_leads_a_mirrored_pose_back_to_the_front():
+    """From behind the camera, through its plane, to the pose."""
+    labels = tf.constant([[[0.0, 1.0, 5.0], [1.0, 0.0, 5.0]]])
+    poses = tf.Variable(-labels + [[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]])
+    optimizer = keras.optimizers.Adam(0.05)
+    for _ in range(600):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(pose_error(labels, poses, alignment="opt_scale", order=1))
+        optimizer.apply_gradients([(tape.gradient(loss, poses), poses)])
+    assert (poses.numpy()[..., 2] > 0).all()
+    assert float(loss) < 0.5

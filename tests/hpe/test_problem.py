@@ -167,7 +167,7 @@ def test_network_sees_standardised_inputs_and_gives_metres():
     np.testing.assert_allclose(got.std(axis=0), 1, atol=1e-3)
 
 
-def test_predictions_have_the_size_of_the_training_subjects_and_lie_in_front():
+def test_predictions_have_the_size_of_the_training_subjects():
     lifting = problem()
     model = lifting.build_model(get_baseline_inference)
     predictions = model.predict(lifting.arrays("test")[0], verbose=0)
@@ -178,7 +178,6 @@ def test_predictions_have_the_size_of_the_training_subjects_and_lie_in_front():
         return np.linalg.norm(poses[:, bones[:, 0]] - poses[:, bones[:, 1]], axis=-1).sum(axis=1)
 
     np.testing.assert_allclose(lengths(predictions), lengths(labels).mean(), rtol=1e-4)
-    assert (predictions[..., 2].mean(axis=1) > 0).all()
 
 
 class Perfect:
