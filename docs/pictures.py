@@ -1,8 +1,8 @@
 """Makes the picture of the README: python -m docs.pictures
 
-Trains `hpe/b128-1` on the generated data for ten epochs with a dropout of 0.1, then draws one frame
-of a test subject per column: the 2D input above; below, upright in the world frame, the true pose
-(thin) and the prediction (thick, optimally scaled).
+Trains the model of `make demo` if it is not there, then draws one frame of a test subject per
+column: the 2D input above; below, upright in the world frame, the true pose (thin) and the
+prediction (thick, optimally scaled).
 """
 
 import pathlib
@@ -20,9 +20,8 @@ from ige.runs import default_model_dir
 ACTIONS = ("Directions", "Greeting", "Posing", "Sitting", "Walking")
 BINDINGS = (
     "data = 'synthetic'",
-    "epochs = 10",
-    "hpe.get_baseline_inference.dropout_rate = 0.1",
-    "default_model_dir.model_id = 'b128-1-picture'",
+    "epochs = 5",
+    "default_model_dir.base_dir = '~/ige_models/demo'",
 )
 
 
