@@ -105,7 +105,7 @@ def _includes_from(folder: pathlib.Path) -> Iterator[None]:
     from gin import config as gin_config
 
     prefixes, readers = gin_config._LOCATION_PREFIXES, gin_config._FILE_READERS
-    gin_config._LOCATION_PREFIXES = [str(folder), str(config_folder(str(_packaged())))]
+    gin_config._LOCATION_PREFIXES = [str(folder), str(_packaged())]
     gin_config._FILE_READERS = [(open, os.path.isfile)]
     try:
         yield

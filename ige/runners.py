@@ -39,7 +39,8 @@ def evaluate(
 ) -> None:
     """Prints the table of errors of a trained model and writes it to evaluation.json.
 
-    The data may differ from those of the training (another 2D source, say); nothing else may.
+    The data may differ from those of the training (another 2D source, say), and how the network
+    was trained does not matter; what the network and the problem are may not differ.
 
     Args:
         config_name: name of the experiment.
