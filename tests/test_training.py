@@ -185,3 +185,20 @@ def test_model_fn_replaces_the_model(tmp_path):
     train(tmp_path, epochs=1, model_fn=model_fn)
     figures = Checkpoints(tmp_path).state(1).history[0]
     assert figures["twice"] == pytest.approx(2 * figures["loss"])
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [({"checkpoint_every": 2}, [2, 3]), ({"checkpoints_to_keep": 1}, [3])],
+)
+def test_which_checkpoints_there_are(tmp_path, options, kept):
+    train(tmp_path, epochs=3, **options)
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.epochs() == sorted({*kept, checkpoints.best()})
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_how_the_step_is_compiled(tmp_path, jit_compile):
+    model, _ = train(tmp_path, epochs=1, jit_compile=jit_compile)
+    assert model.jit_compile == jit_compile
+    assert model.steps_per_execution == 8

@@ -126,3 +126,13 @@ def test_numbers_that_make_no_sense(option):
     message = "expected filters >= 1, num_blocks >= 0, 0 <= dropout_rate < 1"
     with pytest.raises(UserError, match=re.escape(message)):
         build(**option)
+
+
+def test_hidden_layers_are_rectified_and_have_the_asked_biases():
+    """All kernels 1: 32 inputs x give 8 units max(0, 32 x + b), and outputs 8 times that + b."""
+    options = {"filters": 8, "num_blocks": 0, "use_batch_norm": False, "kernel_initializer": "ones"}
+    for bias, b in (("zeros", 0.0), ("ones", 1.0)):
+        model = build(bias_initializer=bias, **options)
+        for x in (-1.0, 1.0):
+            pose = {"pose_2d": np.full((1, 16, 2), x, np.float32)}
+            np.testing.assert_allclose(model(pose), 8 * max(0, 32 * x + b) + b)
