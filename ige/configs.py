@@ -161,7 +161,7 @@ def parse(
                 if not binding.strip():
                     raise UserError("--gin_param: got an empty binding, expected `name = value`")
                 gin.parse_config(binding.strip().removeprefix("@"))
-    _check_macros(in_files)
+    _check_macros(in_files, {binding.partition("=")[0].strip() for binding in gin_params})
     used = {key.rpartition(".")[0].rpartition("/")[2] for key in resolved()}
     for selector in sorted(bound_selectors() - selectors_in_files - used):
         raise UserError(f"--gin_param: nothing in this config uses {selector!r}")
@@ -216,7 +216,7 @@ def _macro_references(parsed: Any, folders: Sequence[pathlib.Path]) -> set[str]:
     return found.union(*(_macro_references(include, folders) for include in parsed.includes))
 
 
-def _check_macros(in_files: set[str]) -> None:
+def _check_macros(in_files: set[str], on_command_line: set[str]) -> None:
     """Refuses a macro without a value, or that nothing uses: gin accepts a misspelt one."""
     from gin import config as gin_config
 
@@ -230,5 +230,10 @@ def _check_macros(in_files: set[str]) -> None:
     defined = macros()
     for name in sorted(defined.keys() - used - in_files):
         raise UserError(f"nothing uses a macro {name!r}; {nearest(name, used | in_files)}")
+    for name in sorted((defined.keys() & on_command_line) - used):
+        raise UserError(
+            f"--gin_param: setting {name!r} has no effect: another binding replaces it where it "
+            "is used; set that parameter itself"
+        )
     for name in sorted(used - defined.keys()):
         raise UserError(f"the macro %{name} has no value; {nearest(name, defined)}")

@@ -141,16 +141,23 @@ def _parameters(selector: str) -> Iterator[tuple[str, inspect.Parameter]]:
             yield name, parameter
 
 
-def _without_macros(value: Any) -> Any:
+def _without_macros(value: Any, seen: tuple[str, ...] = ()) -> Any:
     """Replaces the macros in a value by what they stand for."""
     from gin import config as gin_config
 
     if isinstance(value, gin_config.ConfigurableReference):
-        return _without_macros(macros()[macro_name(value)]) if is_macro(value) else value
+        if not is_macro(value):
+            return value
+        name = macro_name(value)
+        if name in seen:
+            raise UserError(f"the macro %{name} is defined by itself; give it a value")
+        return _without_macros(macros()[name], (*seen, name))
     if isinstance(value, dict):
-        return {_without_macros(key): _without_macros(item) for key, item in value.items()}
+        return {
+            _without_macros(key, seen): _without_macros(item, seen) for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        return type(value)(_without_macros(item) for item in value)
+        return type(value)(_without_macros(item, seen) for item in value)
     return value
 
 

@@ -16,6 +16,15 @@ Tensors = dict[str, keras.KerasTensor]
 InferenceFn = Callable[[Tensors, keras.layers.InputSpec], Any]
 
 
+def check_kind(parameter: str, value: Any, kind: type) -> None:
+    """Refuses what is not an object of a class, such as the class itself: `@Adam` for `@Adam()`."""
+    if not isinstance(value, kind):
+        raise UserError(
+            f"{parameter}: got {value!r}, expected an object of {kind.__name__}; bind it to "
+            "`@name()`, with parentheses"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """What `evaluate` says of a model: a table for people and the same figures for programs."""

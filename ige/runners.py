@@ -8,13 +8,14 @@ from ige import parameters, training
 from ige.checkpoints import Checkpoints
 from ige.errors import UserError
 from ige.files import write_text
-from ige.problem import Problem
+from ige.problem import Problem, check_kind
 from ige.runs import RunRecord, default_model_dir
 
 
 @gin.configurable(module="ige", denylist=["config_name"])
 def prepare(config_name: str, problem: Problem = gin.REQUIRED) -> None:
     """Builds the data set of the experiment and says what it is."""
+    check_kind("prepare.problem", problem, Problem)
     problem.prepare()
     print(json.dumps(problem.provenance, indent=2))
 
@@ -52,6 +53,9 @@ def evaluate(
     Raises:
         UserError: there is no such run or checkpoint, or it was made with another network.
     """
+    check_kind("evaluate.problem", problem, Problem)
+    if batch_size < 1:
+        raise UserError(f"evaluate.batch_size: got {batch_size}, expected at least 1")
     model_dir = default_model_dir(config_name)
     checkpoints = Checkpoints(model_dir)
     epoch = _choose_epoch(checkpoints, checkpoint, config_name)

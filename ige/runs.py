@@ -12,7 +12,9 @@ from ige.files import write_text
 from ige.problem import Problem
 
 # What may differ between the start of a run and its continuation.
-FREE = frozenset({"train.epochs", "train.checkpoints_to_keep", "train.log_every"})
+FREE = frozenset(
+    {"train.epochs", "train.checkpoint_every", "train.checkpoints_to_keep", "train.log_every"}
+)
 _FILE = "config.json"
 # What of the provenance tells data apart; the rest follows from it and from the parameters.
 _DATA = ("dataset", "version", "layout", "files")

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ige.checkpoints import Checkpoints
 from ige.errors import UserError
-from ige.problem import InferenceFn, Problem
+from ige.problem import InferenceFn, Problem, check_kind
 from ige.runs import RunRecord
 
 ModelFn = Callable[[Problem, InferenceFn], keras.Model]
@@ -157,6 +157,8 @@ def train(
     Raises:
         UserError: a number that makes no sense, too few examples, a run of another config.
     """
+    check_kind("train.problem", problem, Problem)
+    check_kind("train.optimizer", optimizer, keras.Optimizer)
     _check_counts(
         seed,
         batch_size=batch_size,

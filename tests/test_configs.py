@@ -246,3 +246,24 @@ def test_parts_are_not_experiments(folder):
 def test_what_keras_would_refuse(folder, binding, message):
     with pytest.raises(UserError, match=re.escape(message)):
         parse(folder, "import ige.gin_keras", "trainer.body = @optimizers.Adam()", binding)
+
+
+def test_macro_that_a_file_has_replaced_cannot_be_set_in_vain(folder):
+    (folder / "toy/fixed.gin").write_text("include '_base.gin'\ntrainer.rounds = 3\n")
+    parse(folder, gin_files=["toy/fixed"])
+    message = "--gin_param: setting 'rounds' has no effect: another binding replaces it"
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse(folder, "rounds = 9", gin_files=["toy/fixed"])
+
+
+def test_macro_defined_by_itself(folder):
+    (folder / "toy/loop.gin").write_text("include '_base.gin'\nrounds = %other\nother = %rounds\n")
+    with pytest.raises(
+        UserError, match=r"^the macro %rounds is defined by itself; give it a value$"
+    ):
+        parse(folder, gin_files=["toy/loop"])
+
+
+def test_macros_inside_containers_are_resolved(folder):
+    parse(folder, "toy.Body.limbs = (1, %rounds)")
+    assert parameters.resolved()["toy.Body.limbs"].value == (1, 5)

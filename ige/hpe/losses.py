@@ -159,7 +159,9 @@ class PoseLoss(keras.losses.Loss):
 
 
 def _error_mm(y_true: tf.Tensor, y_pred: tf.Tensor, **options) -> tf.Tensor:
-    return _MM_PER_METRE * pose_error(y_true, y_pred, order=1.0, **options)
+    # The factor may be negative, as in the report of an evaluation.
+    options |= {"order": 1.0, "allow_negative_scale": True}
+    return _MM_PER_METRE * pose_error(y_true, y_pred, **options)
 
 
 @keras.saving.register_keras_serializable(package="ige")

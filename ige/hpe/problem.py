@@ -79,6 +79,11 @@ class HpeProblem(TfdsProblem):
                 "hpe.HpeProblem.metric_scale: got True with root_relative = True, expected False: "
                 "a root-relative pose has no camera centre to scale about"
             )
+        if standardise and metric_scale:
+            raise UserError(
+                "hpe.HpeProblem.metric_scale: got True with standardise = True, expected False: "
+                "standardised labels fix the scale"
+            )
         self._loss_class = loss
         self.skeleton = get_skeleton(skeleton)
         self._projected = get_skeleton(input_skeleton)

@@ -238,6 +238,7 @@ def test_report_of_a_constant_offset_of_one_joint_by_hand():
             {"root_relative": True},
             "hpe.HpeProblem.metric_scale: got True with root_relative = True, expected False",
         ),
+        ({"standardise": True}, "metric_scale: got True with standardise = True, expected False"),
         ({"skeleton": "h36m_18"}, "did you mean h36m_1"),
         ({"validation_subjects": ["S2"]}, "got ['S2'], expected some of the training subjects"),
         ({"validation_subjects": ["S1", "S8"]}, "split 'train' has no sequences"),
@@ -258,3 +259,14 @@ def test_model_of_other_shapes_is_refused():
     message = "x predicts (16, 3), the config expects (17, 3)"
     with pytest.raises(UserError, match=re.escape(message)):
         problem(skeleton="h36m_17").check_model(model, "x")
+
+
+def test_loss_and_metrics_know_the_root():
+    """Left and right hip of the 16 joints; the midpoint of the hips is the 17th joint."""
+    hips = [get_skeleton("h36m_16").index(f"{side}_hip") for side in ("left", "right")]
+    assert problem().loss.get_config()["root"] == hips
+    assert [metric.name for metric in problem().metrics] == ["mpjpe_mm", "opt_scale_mm"]
+    assert [metric.name for metric in standardised().metrics] == ["mpjpe_mm"]
+    for metric in problem().metrics:
+        assert metric.get_config()["root"] == hips
+        assert metric.get_config()["append_root"]
