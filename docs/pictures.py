@@ -32,7 +32,7 @@ def main() -> None:
     name = configs.parse(["hpe/b128-1"], BINDINGS)
     runners.train(name)
     checkpoints = Checkpoints(default_model_dir(name))
-    model = checkpoints.load_model(checkpoints.last())
+    model = checkpoints.load_model(checkpoints.epochs()[-1])
     problem = gin.get_configurable("hpe.HpeProblem")()
     inputs, truth = problem.arrays("test")
     views = problem.views("test")

@@ -1,19 +1,20 @@
-"""Checkpoints of a run: written whole or not at all, pruned, restored.
+"""Checkpoints of a run: written whole or not at all, verified, pruned, restored.
 
 <model folder>/checkpoints/epoch-0005/model.keras   network, weights, optimizer
-                                     /state.json    epoch, history, random states
+                                     /state.json    where the run is, random states
+                                     /SHA256SUMS    of both, as `sha256sum --check` reads it
+                          /epoch-0005-step-000123   stopped in the epoch after that one
 """
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import pathlib
 import re
 import shutil
-import tempfile
-import zipfile
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -21,36 +22,81 @@ import numpy as np
 from ige.errors import UserError
 from ige.files import flush
 
-_NAME = re.compile(r"epoch-(\d{4,})")
+_NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?")
+_SUMS = "SHA256SUMS"
+_TEMPORARY = "saving-"
+
+
+class Position(NamedTuple):
+    """A place in a run: finished epochs, and steps of the next one."""
+
+    epoch: int
+    step: int = 0
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}" + (f", step {self.step} of the next" if self.step else "")
+
+
+class DamagedError(UserError):
+    """A checkpoint that is not what was written."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """Where a run is.
+    """Where a run is, besides what Keras saves.
 
     Attributes:
         epoch: epochs that are finished.
-        step: optimizer steps that are finished.
+        step: steps of the next epoch that are finished.
         history: one dict of figures per finished epoch.
         random_states: states of the network's seed generators (dropout), in the network's order;
             Keras leaves them out of its files.
+        metric_states: variables of the metrics, for an epoch that is not finished.
+        judged_by: the figure that is lowest for the best epoch, of held-out examples if any.
     """
 
     epoch: int
     step: int
     history: list[dict[str, float]]
-    random_states: list[list[int]]
+    random_states: list[Any]
+    metric_states: list[Any]
+    judged_by: str
 
     @property
-    def judged_by(self) -> float:
-        """The figure that is lowest for the best epoch: the loss of held-out examples, if any."""
-        figures = self.history[-1]
-        return figures.get("val_loss", figures["loss"])
+    def position(self) -> Position:
+        return Position(self.epoch, self.step)
+
+    def best_of(self, epochs: list[int]) -> int | None:
+        """Returns the best of some finished epochs, the earliest of equals."""
+
+        def judge(epoch: int) -> float:
+            figures = self.history[epoch - 1]
+            return figures.get(f"val_{self.judged_by}", figures[self.judged_by])
+
+        return min(epochs, key=judge, default=None)
 
 
 def _seed_variables(model: keras.Model) -> list[Any]:
     # Each generator is an attribute of its layer; the model lists its state among its variables.
     return [variable for variable in model.variables if "seed_generator_state" in variable.path]
+
+
+def _metric_variables(model: keras.Model) -> list[Any]:
+    return [variable for metric in model.metrics for variable in metric.variables]
+
+
+def _values(variables: list[Any]) -> list[Any]:
+    return [np.asarray(variable).tolist() for variable in variables]
+
+
+def _assign(variables: list[Any], values: list[Any]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(np.asarray(value, variable.dtype))
+
+
+def _digest(path: pathlib.Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Checkpoints:
@@ -59,86 +105,186 @@ class Checkpoints:
     Args:
         model_dir: folder of the run.
         keep: how many of the last checkpoints stay; the best one always stays.
+        judged_by: the figure that the best epoch is chosen by.
+        writes: whether this process writes; of several workers, one does.
     """
 
-    def __init__(self, model_dir: pathlib.Path, keep: int = 3):
+    def __init__(
+        self,
+        model_dir: pathlib.Path,
+        keep: int = 3,
+        judged_by: str = "loss",
+        writes: bool = True,
+    ):
         self.folder = model_dir / "checkpoints"
         self._keep = keep
+        self._judged_by = judged_by
+        self._writes = writes
 
-    def epochs(self) -> list[int]:
-        """Returns the epochs that have a checkpoint, ascending."""
+    def positions(self) -> list[Position]:
+        """Returns where there is a checkpoint, ascending."""
         if not self.folder.is_dir():
             return []
         found = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
-        return sorted(int(match[1]) for match in found if match)
+        return sorted(Position(int(match[1]), int(match[2] or 0)) for match in found if match)
 
-    def path(self, epoch: int) -> pathlib.Path:
-        """Returns the folder of the checkpoint after `epoch` epochs."""
-        return self.folder / f"epoch-{epoch:04d}"
+    def epochs(self) -> list[int]:
+        """Returns the epochs after which there is a checkpoint, ascending."""
+        return [position.epoch for position in self.positions() if not position.step]
 
-    def save(self, model: keras.Model, epoch: int, history: Sequence[dict[str, float]]) -> None:
-        """Saves the state after `epoch` epochs, then removes what is neither last nor best."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def path(self, position: Position) -> pathlib.Path:
+        """Returns the folder of a checkpoint."""
+        step = f"-step-{position.step:06d}" if position.step else ""
+        return self.folder / f"epoch-{position.epoch:04d}{step}"
+
+    def save(self, model: keras.Model, position: Position, history: list[dict[str, float]]) -> None:
+        """Saves the state at `position`, then removes what is neither among the last nor best.
+
+        Raises:
+            UserError: the disk is full or cannot be written; the checkpoints before are intact.
+        """
+        # All workers have to read the metrics, which are sums over them.
         state = TrainingState(
-            epoch=epoch,
-            step=int(model.optimizer.iterations),
-            history=list(history),
-            random_states=[np.asarray(v).tolist() for v in _seed_variables(model)],
+            *position,
+            history,
+            _values(_seed_variables(model)),
+            _values(_metric_variables(model)) if position.step else [],
+            self._judged_by,
         )
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix="saving-", dir=self.folder))
+        if not self._writes or self.path(position).exists():
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._remove_unfinished()
+            self._write(model, state)
+        except OSError as error:
+            raise UserError(
+                f"{self.path(position)} cannot be saved: {error.strerror or error}; the "
+                "checkpoints before it are intact; mend that and run the same command again"
+            ) from error
+        self._prune(state)
+
+    def _write(self, model: keras.Model, state: TrainingState) -> None:
+        path = self.path(state.position)
+        temporary = path.with_name(_TEMPORARY + path.name)
+        temporary.mkdir()
         try:
             model.save(temporary / "model.keras")
             (temporary / "state.json").write_text(json.dumps(dataclasses.asdict(state)))
-            for path in temporary.iterdir():
-                flush(path)
-            shutil.rmtree(self.path(epoch), ignore_errors=True)
-            temporary.rename(self.path(epoch))
+            names = ("model.keras", "state.json")
+            sums = "".join(f"{_digest(temporary / name)}  {name}\n" for name in names)
+            (temporary / _SUMS).write_text(sums)
+            for file in temporary.iterdir():
+                flush(file)
+            flush(temporary)
+            temporary.rename(path)
             flush(self.folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        self._prune()
 
-    def state(self, epoch: int) -> TrainingState:
-        """Returns the state that the checkpoint of `epoch` recorded."""
-        text = (self.path(epoch) / "state.json").read_text(encoding="utf-8")
-        return TrainingState(**json.loads(text))
+    def _remove_unfinished(self) -> None:
+        """Removes what a killed save or removal left; only the one who trains may call it."""
+        for path in self.folder.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(path)
 
-    def last(self) -> int | None:
-        """Returns the newest epoch that has a checkpoint."""
-        return max(self.epochs(), default=None)
+    def verify(self, position: Position) -> TrainingState:
+        """Returns the state of a checkpoint that is what was written.
+
+        Raises:
+            DamagedError: a file is missing, or its content changed.
+        """
+        folder = self.path(position)
+        try:
+            lines = (folder / _SUMS).read_text(encoding="utf-8").splitlines()
+            sums = {name: digest for digest, name in (line.split("  ") for line in lines)}
+            for name in ("model.keras", "state.json"):
+                if _digest(folder / name) != sums.get(name):
+                    raise DamagedError(f"{folder} is damaged: {name} is not what was written")
+            return TrainingState(**json.loads((folder / "state.json").read_bytes()))
+        except FileNotFoundError as error:
+            missing = pathlib.Path(error.filename).name
+            raise DamagedError(f"{folder} is damaged: {missing} is missing") from error
+        except (OSError, ValueError) as error:
+            if isinstance(error, DamagedError):
+                raise
+            raise DamagedError(f"{folder} is damaged: {_SUMS} cannot be read") from error
+
+    def newest(self) -> TrainingState | None:
+        """Returns the state of the newest usable checkpoint, None if there is none.
+
+        Only the one who trains may call it: newer ones, which are damaged, are reported and
+        renamed to `damaged-...`.
+
+        Raises:
+            UserError: there are checkpoints, but all are damaged.
+        """
+        damaged = []
+        for position in reversed(self.positions()):
+            try:
+                state = self.verify(position)
+            except DamagedError as error:
+                damaged.append((position, error))
+                continue
+            for newer, error in damaged:
+                path = self.path(newer)
+                renamed = path.with_name(f"damaged-{path.name}")
+                shutil.rmtree(renamed, ignore_errors=True)
+                path.rename(renamed)
+                print(f"{error}; renamed to {renamed.name}")
+            return state
+        if damaged:
+            reasons = "; ".join(str(error) for _, error in damaged)
+            raise UserError(
+                f"no checkpoint is usable: {reasons}; put a copy back, or start over with "
+                '--gin_param="train.overwrite=True"'
+            )
+        return None
 
     def best(self) -> int | None:
         """Returns the best epoch that has a checkpoint, the earliest of equals."""
-        return min(self.epochs(), key=lambda epoch: self.state(epoch).judged_by, default=None)
+        epochs = self.epochs()
+        # The newest knows the figures of all before it.
+        return self.verify(Position(epochs[-1])).best_of(epochs) if epochs else None
 
-    def restore(self, model: keras.Model, epoch: int) -> TrainingState:
-        """Loads weights, optimizer and random states of a checkpoint into a compiled model."""
-        state = self.state(epoch)
-        model.optimizer.build(model.trainable_variables)
-        with self._damage_explained(epoch):
-            model.load_weights(self.path(epoch) / "model.keras")
-        for variable, value in zip(_seed_variables(model), state.random_states, strict=True):
-            variable.assign(np.asarray(value, variable.dtype))
-        return state
+    def restore(self, model: keras.Model, state: TrainingState) -> None:
+        """Loads the weights, optimizer, random and metric states of a verified checkpoint into a
+        compiled model whose variables all exist."""
+        with self._damage_explained(state.position):
+            model.load_weights(self.path(state.position) / "model.keras")
+        _assign(_seed_variables(model), state.random_states)
+        if state.step:
+            _assign(_metric_variables(model), state.metric_states)
 
     def load_model(self, epoch: int) -> keras.Model:
-        """Returns the network of a checkpoint, without what training needs."""
-        with self._damage_explained(epoch):
-            return keras.saving.load_model(self.path(epoch) / "model.keras", compile=False)
+        """Returns the network of a checkpoint, without what training needs.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        position = Position(epoch)
+        self.verify(position)
+        with self._damage_explained(position):
+            return keras.saving.load_model(
+                self.path(position) / "model.keras", compile=False, safe_mode=True
+            )
 
     @contextlib.contextmanager
-    def _damage_explained(self, epoch: int) -> Iterator[None]:
-        """Turns what Keras raises for a damaged file into one line."""
+    def _damage_explained(self, position: Position) -> Iterator[None]:
+        """Turns what Keras raises for a file that does not fit into one line."""
         try:
             yield
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f"{self.path(epoch)} cannot be read ({str(error).splitlines()[0]}); remove that "
-                "folder to go on from the checkpoint before it"
+                f"{self.path(position)} cannot be loaded: {reason}; was it made by another version?"
             ) from error
 
-    def _prune(self) -> None:
-        keep = {*self.epochs()[-self._keep :], self.best()}
-        for epoch in self.epochs():
-            if epoch not in keep:
-                shutil.rmtree(self.path(epoch))
+    def _prune(self, state: TrainingState) -> None:
+        whole = self.epochs()
+        keep = {Position(epoch) for epoch in {*whole[-self._keep :], state.best_of(whole)}}
+        last = self.positions()[-1]
+        for position in self.positions():
+            if position not in keep | {last}:
+                # Renamed first: a folder of that name is whole at all times.
+                path = self.path(position)
+                shutil.rmtree(path.rename(path.with_name(_TEMPORARY + path.name)))

@@ -39,10 +39,14 @@ class Problem(abc.ABC):
     Attributes:
         free_parameters: gin parameters that a trained model does not depend on.
         data_selectors: gin configurables that may differ between training and evaluation.
+        judged_by: name of the figure that is lowest for the best epoch: 'loss' or a metric. Of
+            held-out examples, if there are any; then a loss that sums over the batch will not do,
+            because Keras weighs a smaller last batch less than its share.
     """
 
     free_parameters: frozenset[str] = frozenset()
     data_selectors: frozenset[str] = frozenset()
+    judged_by: str = "loss"
 
     @property
     def has_validation(self) -> bool:
@@ -82,10 +86,15 @@ class Problem(abc.ABC):
         """Returns every example of a split once, in order, as batches of (inputs, labels)."""
 
     @abc.abstractmethod
-    def get_training_dataset(
-        self, batch_size: int, steps_per_epoch: int, seed: int, start_step: int
-    ) -> tf.data.Dataset:
-        """Returns endless shuffled batches of the training split, a pure function of the step."""
+    def get_training_feed(
+        self,
+        batch_size: int,
+        steps_per_epoch: int,
+        seed: int,
+        start_step: int,
+        steps_per_chunk: int,
+    ) -> batches.Feed:
+        """Returns shuffled batches of the training split from `start_step` on."""
 
     @abc.abstractmethod
     def report(self, model: keras.Model, split: str, batch_size: int) -> Report:
@@ -178,14 +187,20 @@ class TfdsProblem(Problem):
             self.arrays(split), self.examples_per_epoch(split), batch_size
         )
 
-    def get_training_dataset(
-        self, batch_size: int, steps_per_epoch: int, seed: int, start_step: int
-    ) -> tf.data.Dataset:
-        return batches.shuffled_batches(
+    def get_training_feed(
+        self,
+        batch_size: int,
+        steps_per_epoch: int,
+        seed: int,
+        start_step: int,
+        steps_per_chunk: int,
+    ) -> batches.Feed:
+        return batches.shuffled_feed(
             self.arrays("train"),
             self.examples_per_epoch("train"),
             batch_size,
             steps_per_epoch,
             seed,
             start_step,
+            steps_per_chunk,
         )

@@ -3,9 +3,10 @@
 import json
 
 import gin
+import tensorflow as tf
 
-from ige import parameters, training
-from ige.checkpoints import Checkpoints
+from ige import distribution, parameters, training
+from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
 from ige.files import write_text
 from ige.problem import Problem, check_kind
@@ -23,11 +24,16 @@ def prepare(config_name: str, problem: Problem = gin.REQUIRED) -> None:
 def train(config_name: str) -> None:
     """Trains, or continues training, the experiment."""
     model_dir = default_model_dir(config_name)
-    training.train(
-        model_dir,
-        parameters.to_text(parameters.resolved()),
-        lambda problem: RunRecord(model_dir, problem, config_name),
-    )
+    try:
+        # gin makes the problem and the optimizer in the scope too.
+        with distribution.strategy().scope():
+            training.train(
+                model_dir,
+                parameters.to_text(parameters.resolved()),
+                lambda problem: RunRecord(model_dir, problem, config_name),
+            )
+    except tf.errors.UnavailableError as error:
+        distribution.rejoin(error)
 
 
 @gin.configurable(module="ige", denylist=["config_name"])
@@ -64,7 +70,7 @@ def evaluate(
     for key, (old, new) in differences.items():
         print(f"trained with {key} = {old}, evaluated with {new}")
     model = checkpoints.load_model(epoch)
-    problem.check_model(model, str(checkpoints.path(epoch)))
+    problem.check_model(model, str(checkpoints.path(Position(epoch))))
     report = problem.report(model, split, batch_size)
     print(report.text)
     figures = report.figures | {

@@ -13,7 +13,13 @@ from ige.problem import Problem
 
 # What may differ between the start of a run and its continuation.
 FREE = frozenset(
-    {"train.epochs", "train.checkpoint_every", "train.checkpoints_to_keep", "train.log_every"}
+    {
+        "train.epochs",
+        "train.checkpoint_every",
+        "train.checkpoints_to_keep",
+        "train.log_every",
+        "train.overwrite",
+    }
 )
 _FILE = "config.json"
 # What of the provenance tells data apart; the rest follows from it and from the parameters.

@@ -1,97 +1,32 @@
-"""Compile, fit, resume: the only place that trains."""
+"""Build, resume, train, save: the only place that trains."""
 
-import math
+import contextlib
 import pathlib
+import shutil
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import gin
 import keras
 import numpy as np
-import tensorflow as tf
 
-from ige.checkpoints import Checkpoints
+from ige import distribution
+from ige.checkpoints import Checkpoints, Position, TrainingState
 from ige.errors import UserError
+from ige.files import lock
+from ige.interruption import StopRequest
 from ige.problem import InferenceFn, Problem, check_kind
 from ige.runs import RunRecord
+from ige.stepping import Run, StepLoop
+from ige.tensorboard import TensorBoardLog
 
 ModelFn = Callable[[Problem, InferenceFn], keras.Model]
 
-
-def steps_per_execution(steps_per_epoch: int) -> int:
-    """Returns how many steps to run per call from Python: about 25 to 50.
-
-    Keras runs whole executions only, so among those the number is taken that leaves the fewest
-    steps of an epoch over.
-    """
-    if steps_per_epoch <= 50:
-        return steps_per_epoch
-    return min(range(50, 24, -1), key=lambda steps: steps_per_epoch % steps)
-
-
-class _Checkpointing(keras.callbacks.Callback):
-    """Saves after every `every` epochs and the last one; stops on figures that are not finite."""
-
-    def __init__(self, checkpoints: Checkpoints, history: list[dict[str, float]], every: int):
-        super().__init__()
-        self._checkpoints = checkpoints
-        self._history = history
-        self._every = every
-
-    def on_epoch_end(self, epoch, logs=None):
-        figures = {name: float(value) for name, value in (logs or {}).items()}
-        for name, value in figures.items():
-            if not math.isfinite(value):
-                raise UserError(
-                    f"epoch {epoch + 1}: {name} is {value}; the last checkpoint is kept; lower "
-                    "the learning rate or look at the data"
-                )
-        self._history.append(figures)
-        done = epoch + 1
-        if done % self._every == 0 or done == self.params["epochs"]:
-            self._checkpoints.save(self.model, done, self._history)
-
-
-class _TensorBoard(keras.callbacks.Callback):
-    """Scalars per epoch and every `every` steps, the learning rate, and the config as text.
-
-    Keras's own callback counts calls, not steps, when several steps run per call.
-    """
-
-    def __init__(self, folder: pathlib.Path, config: str, every: int):
-        super().__init__()
-        self._folder = folder
-        self._config = config
-        self._every = every
-
-    def on_train_begin(self, logs=None):
-        self._writer = tf.summary.create_file_writer(str(self._folder))
-        self._next = self._step() + self._every
-        with self._writer.as_default(self._step()):
-            indented = "\n".join(f"    {line}" for line in self._config.splitlines())
-            tf.summary.text("config", indented)  # four spaces: verbatim in Markdown
-
-    def _step(self) -> int:
-        return int(self.model.optimizer.iterations)
-
-    def _write(self, prefix: str, logs) -> None:
-        figures = logs | {"learning_rate": float(self.model.optimizer.learning_rate)}
-        with self._writer.as_default(self._step()):
-            for name, value in figures.items():
-                tf.summary.scalar(f"{prefix}/{name}", value)
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self._step() >= self._next:
-            self._next += self._every * (1 + (self._step() - self._next) // self._every)
-            self._write("step", logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._write("epoch", logs)
-        self._writer.flush()
-
-    def on_train_end(self, logs=None):
-        self._writer.close()
+_STEPS_PER_CHUNK = 50
+# What a run puts into its folder, and starting over removes.
+_OUTPUT = ("checkpoints", "config.json", "evaluation.json", "events.out.tfevents.*")
 
 
 def _check_counts(seed: int, **counts: int) -> None:
@@ -102,14 +37,91 @@ def _check_counts(seed: int, **counts: int) -> None:
             raise UserError(f"train.{name}: got {value}, expected at least 1")
 
 
-def _plan_epoch(problem: Problem, batch_size: int) -> tuple[int, int]:
-    """Returns the steps of an epoch, and how many of them run per call."""
+def _steps_per_epoch(problem: Problem, batch_size: int) -> int:
     examples = problem.examples_per_epoch("train")
-    steps = examples // batch_size
-    if steps < 1:
+    if batch_size > examples:
         raise UserError(f"train.batch_size: got {batch_size}, expected at most {examples} examples")
-    per_execution = steps_per_execution(steps)
-    return steps - steps % per_execution, per_execution
+    return examples // batch_size
+
+
+def _scheduled(
+    optimizer: keras.Optimizer, lr_schedule: Callable[[int], float] | None
+) -> Callable[[int], float] | None:
+    """Returns epoch -> learning rate, None if the optimizer sees to it."""
+    if lr_schedule is None:
+        return None
+    initial = float(optimizer.learning_rate)
+    try:
+        optimizer.learning_rate = initial
+    except TypeError as error:
+        raise UserError(
+            "train.lr_schedule: the optimizer's learning rate is a schedule too; set one of them, "
+            "lr_schedule = None or a number as learning_rate"
+        ) from error
+    return lambda epoch: initial * lr_schedule(epoch)
+
+
+@contextlib.contextmanager
+def _precision(dtype_policy: str | None) -> Iterator[None]:
+    """Sets the precision of the layers that are made meanwhile."""
+    previous = keras.config.dtype_policy()
+    if dtype_policy is not None:
+        try:
+            keras.config.set_dtype_policy(dtype_policy)
+        except ValueError as error:
+            raise UserError(
+                f"train.dtype_policy: got {dtype_policy!r}, expected one like 'mixed_bfloat16' or "
+                "'mixed_float16'"
+            ) from error
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous)
+
+
+def _start_over(model_dir: pathlib.Path) -> None:
+    """Removes what a run has put into its folder, and says so."""
+    found = [path for pattern in _OUTPUT for path in sorted(model_dir.glob(pattern))]
+    if not found:
+        return
+    epochs = Checkpoints(model_dir).epochs()
+    trained = f", trained for {epochs[-1]} epochs" if epochs else ""
+    print(f"removing {', '.join(path.name for path in found)} of {model_dir}{trained}")
+    for path in found:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextlib.contextmanager
+def _alone_in(model_dir: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes out of the folder of a run, which is made if need be."""
+
+    def refuse(holder: str) -> None:
+        raise UserError(
+            f"{model_dir} is being trained by {holder}; wait for it, stop it, or choose another "
+            "default_model_dir.model_id"
+        )
+
+    existed = model_dir.exists()
+    try:
+        with lock(model_dir / ".lock", refuse):
+            yield
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):  # not empty: something was trained
+                model_dir.rmdir()
+
+
+def _last_state(checkpoints: Checkpoints, record: RunRecord) -> TrainingState | None:
+    """Returns where all workers go on from: what the chief finds; None for a fresh start."""
+    state = None
+    if distribution.is_chief():
+        if checkpoints.positions():
+            record.check()
+        state = checkpoints.newest()
+    epoch, step = (distribution.from_chief(n) for n in (state.position if state else (0, 0)))
+    if distribution.is_chief() or (epoch, step) == (0, 0):
+        return state
+    return checkpoints.verify(Position(epoch, step))
 
 
 @gin.configurable(module="ige", denylist=["model_dir", "config_text", "make_record"])
@@ -126,11 +138,19 @@ def train(
     epochs: int = 200,
     seed: int = 0,
     jit_compile: bool = True,
+    dtype_policy: str | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint_every: int = 1,
     checkpoints_to_keep: int = 3,
     log_every: int = 1000,
+    overwrite: bool = False,
 ) -> keras.Model:
     """Trains until `epochs` epochs are finished, from the last checkpoint if there is one.
+
+    However often it was killed or stopped, a run ends with the weights, bit for bit, of one that
+    was not (on the same machine: other processors and numbers of threads round otherwise).
+
+    Ctrl-C and SIGTERM finish the step and save.
 
     Args:
         model_dir: folder of the run.
@@ -140,22 +160,31 @@ def train(
         problem: what to learn.
         inference_fn: the network: inputs, output_spec -> outputs.
         model_fn: problem, inference_fn -> model with a `train_step` of its own, for methods that
-            are not plain supervised learning.
+            are not plain supervised learning. What it draws comes from `keras.random` with a
+            `SeedGenerator` that the model holds, so that it goes on where it was.
         optimizer: a fresh optimizer.
         lr_schedule: epoch (from 0) -> what to multiply the optimizer's learning rate by.
         batch_size: examples per step.
         epochs: epochs in all, finished ones included.
         seed: fixes weights, data order and dropout.
-        jit_compile: compile the step with XLA.
+        jit_compile: compile the steps with XLA.
+        dtype_policy: precision of the layers, such as 'mixed_bfloat16' or 'mixed_float16'; None
+            leaves Keras's, float32.
+        callbacks: more Keras callbacks. Calls run several steps; a callback is told of the last
+            one. What a callback itself remembers is not saved.
         checkpoint_every: epochs between two checkpoints.
         checkpoints_to_keep: how many of the last checkpoints stay; the best one always stays.
         log_every: steps between two entries in TensorBoard; every epoch is logged as well.
+        overwrite: start over: remove what the folder has of an earlier run.
 
     Returns:
         The trained model.
 
     Raises:
-        UserError: a number that makes no sense, too few examples, a run of another config.
+        UserError: a number that makes no sense, too few examples, a run of another config, no
+            usable checkpoint, figures that are not finite, a full disk, a folder that another
+            process trains.
+        KeyboardInterrupt: after Ctrl-C, when all is saved.
     """
     check_kind("train.problem", problem, Problem)
     check_kind("train.optimizer", optimizer, keras.Optimizer)
@@ -167,59 +196,88 @@ def train(
         checkpoints_to_keep=checkpoints_to_keep,
         log_every=log_every,
     )
-    checkpoints = Checkpoints(model_dir, checkpoints_to_keep)
-    finished = checkpoints.last() or 0
-    record = make_record(problem)
-    if finished:
-        record.check()
-    if finished >= epochs:
-        print(f"{model_dir} is already trained for {finished} epochs; --epochs=N trains to N")
-        return checkpoints.load_model(finished)
+    distribution.check(optimizer, batch_size)
+    chief = distribution.is_chief()
+    with _alone_in(model_dir) if chief else contextlib.nullcontext():
+        if overwrite and chief:
+            _start_over(model_dir)
+        checkpoints = Checkpoints(model_dir, checkpoints_to_keep, problem.judged_by, chief)
+        record = make_record(problem)
+        state = _last_state(checkpoints, record)
+        start = state.position if state else Position(0)
+        if start.epoch >= epochs:
+            print(f"{model_dir} is trained for {start.epoch} epochs already; --epochs=N goes on")
+            return checkpoints.load_model(start.epoch)
 
-    steps, per_execution = _plan_epoch(problem, batch_size)
-    initial = float(optimizer.learning_rate)
-    keras.utils.set_random_seed(seed)
-    model = model_fn(problem, inference_fn) if model_fn else problem.build_model(inference_fn)
-    model.compile(
-        optimizer=optimizer,
-        loss=problem.loss,
-        metrics=problem.metrics,
-        steps_per_execution=per_execution,
-        jit_compile=jit_compile,
-    )
-    history = checkpoints.restore(model, finished).history if finished else []
-    if finished:
-        print(f"continuing {model_dir} after epoch {finished}")
-    print(
-        f"training on {problem.examples_per_epoch('train'):,} examples: {steps:,} steps of "
-        f"{batch_size} per epoch, {count_parameters(model):,} parameters"
-    )
-    callbacks = [
-        _TensorBoard(model_dir, config_text, log_every),
-        _Checkpointing(checkpoints, history, checkpoint_every),
-    ]
-    if lr_schedule is not None:
-        callbacks.insert(
-            0, keras.callbacks.LearningRateScheduler(lambda epoch: initial * lr_schedule(epoch))
+        steps = _steps_per_epoch(problem, batch_size)
+        first_step = start.epoch * steps + start.step
+        feed = problem.get_training_feed(
+            batch_size, steps, seed, first_step, min(steps, _STEPS_PER_CHUNK)
         )
-    if not finished:
-        record.write()
-    start = time.perf_counter()
-    model.fit(
-        problem.get_training_dataset(batch_size, steps, seed, finished * steps),
-        initial_epoch=finished,
-        epochs=epochs,
-        steps_per_epoch=steps,
-        validation_data=problem.get_dataset("validation", batch_size)
-        if problem.has_validation
-        else None,
-        shuffle=False,
-        callbacks=callbacks,
-        verbose=1 if sys.stdout.isatty() else 2,
+        learning_rate = _scheduled(optimizer, lr_schedule)
+        keras.utils.set_random_seed(seed)
+        with _precision(dtype_policy):
+            model = (
+                model_fn(problem, inference_fn) if model_fn else problem.build_model(inference_fn)
+            )
+        model.compile(optimizer, problem.loss, metrics=problem.metrics, jit_compile=jit_compile)
+        distribution.synchronise_batch_norm(model)
+        loop = StepLoop(model, feed.fetch, feed.chunks.element_spec, jit_compile)
+        if state:
+            checkpoints.restore(model, state)
+            print(f"continuing {model_dir} after {start}")
+        elif chief:
+            record.write()
+        print(
+            f"training on {problem.examples_per_epoch('train'):,} examples: {steps:,} steps of "
+            f"{batch_size} per epoch, {count_parameters(model):,} parameters"
+        )
+        with TensorBoardLog(model_dir if chief else None, first_step) as log, StopRequest() as stop:
+            if not state:
+                log.config(config_text)
+            run = Run(
+                model=model,
+                loop=loop,
+                chunks=iter(feed.chunks),
+                validation=problem.get_dataset("validation", batch_size)
+                if problem.has_validation
+                else None,
+                callbacks=_callback_list(callbacks, model, epochs, steps),
+                checkpoints=checkpoints,
+                log=log,
+                position=start,
+                history=list(state.history) if state else [],
+                steps=steps,
+                epochs=epochs,
+                learning_rate=learning_rate,
+                checkpoint_every=checkpoint_every,
+                log_every=log_every,
+            )
+            began = time.perf_counter()
+            run.run(stop)
+            seconds = time.perf_counter() - began
+    done = (run.position.epoch - start.epoch) * steps + run.position.step - start.step
+    print(
+        f"trained to {run.position} at {done * batch_size / seconds:,.0f} examples/s; model in "
+        f"{model_dir}"
     )
-    rate = (epochs - finished) * steps * batch_size / (time.perf_counter() - start)
-    print(f"trained to epoch {epochs} at {rate:,.0f} examples/s; model in {model_dir}")
+    if stop.signal == signal.SIGINT:
+        raise KeyboardInterrupt
     return model
+
+
+def _callback_list(
+    callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, epochs: int, steps: int
+) -> keras.callbacks.CallbackList:
+    """Returns the callbacks with Keras's progress bar: a line per epoch where no one watches."""
+    return keras.callbacks.CallbackList(
+        list(callbacks),
+        add_progbar=True,
+        model=model,
+        epochs=epochs,
+        steps=steps,
+        verbose=(1 if sys.stdout.isatty() else 2) if distribution.is_chief() else 0,
+    )
 
 
 def count_parameters(model: keras.Model) -> int:

@@ -1,13 +1,19 @@
+import os
 import re
+import shutil
+import signal
+from contextlib import nullcontext
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import toy
 
 from ige import training
-from ige.checkpoints import Checkpoints
+from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
+from ige.files import lock
 
 
 class Record:
@@ -23,7 +29,7 @@ class Record:
         self.calls.append("write")
 
 
-def train(folder, problem=None, epochs=2, **kwargs):
+def train(folder, problem=None, epochs=2, optimizer=None, jit_compile=False, **kwargs):
     record = Record()
     model = training.train(
         folder,
@@ -31,12 +37,17 @@ def train(folder, problem=None, epochs=2, **kwargs):
         lambda problem: record,
         problem=problem or toy.LineProblem(),
         inference_fn=toy.line,
-        optimizer=keras.optimizers.Adam(0.05),
+        optimizer=optimizer or keras.optimizers.Adam(0.05),
         epochs=epochs,
         batch_size=8,
+        jit_compile=jit_compile,
         **kwargs,
     )
     return model, record.calls
+
+
+def state(folder, epoch, step=0):
+    return Checkpoints(folder).verify(Position(epoch, step))
 
 
 def weights(model):
@@ -52,18 +63,9 @@ def trained(tmp_path_factory):
     return folder, model
 
 
-@pytest.mark.parametrize(
-    ("steps", "expected"), [(1, 1), (50, 50), (1000, 50), (1047, 36), (51, 50), (53, 26)]
-)
-def test_steps_per_execution_leaves_few_steps_over(steps, expected):
-    got = training.steps_per_execution(steps)
-    assert got == expected
-    assert 0 <= steps % got <= steps // 50
-
-
 def test_training_learns(trained):
     folder, _ = trained
-    history = Checkpoints(folder).state(4).history
+    history = state(folder, 4).history
     assert len(history) == 4
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
 
@@ -77,7 +79,107 @@ def test_a_run_in_two_parts_ends_with_the_same_weights(trained, tmp_path, capsys
     for got, expected in zip(weights(model), weights(whole), strict=True):
         np.testing.assert_array_equal(got, expected)
     assert int(model.optimizer.iterations) == 4 * 8
-    assert Checkpoints(tmp_path).state(4) == Checkpoints(trained[0]).state(4)
+    assert state(tmp_path, 4) == state(trained[0], 4)
+
+
+class StopAt(keras.callbacks.Callback):
+    """Sends this process a signal after a step, counted from the start of the run."""
+
+    def __init__(self, step, number):
+        super().__init__()
+        self._left = step
+        self._number = number
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._first = batch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._left -= batch + 1 - self._first
+        if self._left <= 0:
+            os.kill(os.getpid(), self._number)
+            self._left = np.inf
+
+
+@pytest.mark.parametrize(
+    ("number", "step", "position"),
+    [
+        (signal.SIGTERM, 3, Position(0, 3)),
+        (signal.SIGINT, 14, Position(1, 6)),
+        (signal.SIGTERM, 16, Position(2)),
+    ],
+)
+def test_stopped_by_a_signal_it_saves_and_goes_on_as_if_never_stopped(
+    trained, tmp_path, capfd, number, step, position
+):
+    folder, whole = trained
+    expectation = pytest.raises(KeyboardInterrupt) if number == signal.SIGINT else nullcontext()
+    with expectation:
+        train(tmp_path, epochs=4, log_every=1, callbacks=[StopAt(step, number)])
+    captured = capfd.readouterr()
+    assert captured.err == "\nstopping: finishing the step, then saving\n"
+    assert f"trained to {position} at" in captured.out
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.positions()[-1] == position
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+    model, _ = train(tmp_path, epochs=4, log_every=3)
+    assert f"continuing {tmp_path} after {position}" in capfd.readouterr().out
+    for got, expected in zip(weights(model), weights(whole), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    assert state(tmp_path, 4) == state(folder, 4)
+    assert checkpoints.positions() == Checkpoints(folder).positions()
+
+
+def test_a_second_interrupt_does_not_wait(tmp_path):
+    class Twice(StopAt):
+        def on_train_batch_end(self, batch, logs=None):
+            for _ in range(2):
+                super().on_train_batch_end(batch, logs)
+                self._left = 0
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, log_every=1, callbacks=[Twice(1, signal.SIGINT)])
+    assert Checkpoints(tmp_path).positions() == []
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_how_the_steps_are_cut_into_calls_does_not_change_a_bit(tmp_path, jit_compile):
+    calls = {
+        log_every: train(
+            tmp_path / str(log_every), epochs=2, log_every=log_every, jit_compile=jit_compile
+        )[0]
+        for log_every in (1, 3)
+    }
+    for got, expected in zip(weights(calls[1]), weights(calls[3]), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def scalars(folder):
+    """Returns tag -> [(step, value), ...] of all event files."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    return {
+        tag: [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)]
+        for tag in events.Tags()["tensors"]
+        if tag != "config"
+    }
+
+
+def test_tensorboard_of_a_killed_run_is_that_of_one_never_killed(trained, tmp_path):
+    """The last epoch ran, was logged, and its checkpoint is lost: as after a kill."""
+    train(tmp_path, epochs=3, log_every=3)
+    shutil.rmtree(tmp_path / "checkpoints" / "epoch-0003")
+    log = next(tmp_path.glob("events*"))
+    log.write_bytes(log.read_bytes() + b"half an event")
+    train(tmp_path, epochs=4, log_every=3)
+    assert len(list(tmp_path.glob("events*"))) == 2
+    together = {}
+    for path in sorted(tmp_path.glob("events*")):
+        for tag, values in scalars(path).items():
+            together.setdefault(tag, []).extend(values)
+    assert together == scalars(trained[0])
+    assert [step for step, _ in together["step/loss"]] == [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
 
 
 def test_another_seed_gives_other_weights(trained, tmp_path):
@@ -89,7 +191,7 @@ def test_a_finished_run_is_not_trained_again(trained, capsys):
     folder, whole = trained
     before = sorted(folder.rglob("*"))
     model, _ = train(folder, epochs=3)
-    assert f"{folder} is already trained for 4 epochs" in capsys.readouterr().out
+    assert f"{folder} is trained for 4 epochs already" in capsys.readouterr().out
     assert sorted(folder.rglob("*")) == before
     x = np.ones((2, 1), np.float32)
     np.testing.assert_allclose(model({"x": x}), whole({"x": x}, training=False), rtol=1e-6)
@@ -102,7 +204,7 @@ def test_learning_rate_follows_the_schedule(tmp_path):
 
 def test_best_is_judged_by_the_validation_loss_when_there_is_one(tmp_path):
     train(tmp_path, toy.LineProblem(validation=True), epochs=2)
-    history = Checkpoints(tmp_path).state(2).history
+    history = state(tmp_path, 2).history
     assert all({"val_loss", "val_mae"} <= figures.keys() for figures in history)
 
 
@@ -119,7 +221,7 @@ def test_tensorboard_has_scalars_config_and_learning_rate(trained):
 
 
 def test_figures_that_are_not_finite_stop_the_run_before_it_is_saved(tmp_path):
-    message = "epoch 1: loss is nan; the last checkpoint is kept; lower the learning rate"
+    message = "epoch 1, step 1 of 8: not finite: loss, mae; the last checkpoint is kept; lower"
     with pytest.raises(UserError, match=re.escape(message)):
         train(tmp_path, toy.LineProblem(poison=True))
     assert Checkpoints(tmp_path).epochs() == []
@@ -172,6 +274,163 @@ def test_a_run_that_cannot_start_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_that_are_not_finite_stop_the_run(tmp_path):
+    """The figures of a step are those before its update: they do not show it."""
+
+    class Exploding(keras.Model):
+        def train_step(self, data):
+            figures = super().train_step(data)
+            bias = self.trainable_variables[-1]
+            bias.assign(bias / tf.cast(self.optimizer.iterations < 20, tf.float32))
+            return figures
+
+    def model_fn(problem, inference_fn):
+        model = problem.build_model(inference_fn)
+        return Exploding(model.inputs, model.outputs)
+
+    message = r"^epoch 3, step 4 of 8: not finite: dense\w*/bias; the last checkpoint is kept"
+    with pytest.raises(UserError, match=message):
+        train(tmp_path, epochs=4, model_fn=model_fn, log_every=1)
+    assert Checkpoints(tmp_path).positions() == [Position(1), Position(2)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (lambda folder: flip(folder / "model.keras"), "model.keras is not what was written"),
+        (lambda folder: truncate(folder / "model.keras"), "model.keras is not what was written"),
+        (lambda folder: flip(folder / "state.json"), "state.json is not what was written"),
+        (lambda folder: (folder / "state.json").unlink(), "state.json is missing"),
+        (lambda folder: (folder / "SHA256SUMS").unlink(), "SHA256SUMS is missing"),
+        (lambda folder: truncate(folder / "SHA256SUMS"), "state.json is not what was written"),
+        (lambda folder: (folder / "SHA256SUMS").write_bytes(b"\xff"), "SHA256SUMS cannot be read"),
+    ],
+)
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(
+    trained, tmp_path, capsys, damage, what
+):
+    folder, whole = trained
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    newest = tmp_path / "checkpoints" / "epoch-0004"
+    damage(newest)
+    model, _ = train(tmp_path, epochs=4, log_every=3)
+    printed = capsys.readouterr().out
+    assert f"{newest} is damaged: {what}; renamed to damaged-epoch-0004\n" in printed
+    assert f"continuing {tmp_path} after epoch 3" in printed
+    for got, expected in zip(weights(model), weights(whole), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_with_no_usable_checkpoint_there_is_no_fresh_start(tmp_path):
+    train(tmp_path, epochs=2)
+    names = ["epoch-0001", "epoch-0002"]
+    for name in names:
+        flip(tmp_path / "checkpoints" / name / "model.keras")
+    message = (
+        f"no checkpoint is usable: {tmp_path}/checkpoints/epoch-0002 is damaged: model.keras is "
+        f"not what was written; {tmp_path}/checkpoints/epoch-0001 is damaged: model.keras is not "
+        'what was written; put a copy back, or start over with --gin_param="train.overwrite=True"'
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}\n"):
+        train(tmp_path, epochs=3)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == names
+
+
+def test_overwrite_starts_over_and_says_what_it_removes(tmp_path, capsys):
+    train(tmp_path, epochs=2)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("mine")
+    log = next(tmp_path.glob("events*"))
+    capsys.readouterr()
+    _, calls = train(tmp_path, epochs=1, overwrite=True)
+    assert capsys.readouterr().out.startswith(
+        f"removing checkpoints, config.json, {log.name} of {tmp_path}, trained for 2 epochs\n"
+    )
+    assert calls == ["write"]
+    assert Checkpoints(tmp_path).epochs() == [1]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not log.exists()
+
+
+def test_a_folder_that_another_process_trains_is_refused(tmp_path):
+    def held(holder):
+        raise AssertionError
+
+    with lock(tmp_path / ".lock", held):
+        message = (
+            rf"^{re.escape(str(tmp_path))} is being trained by process {os.getpid()} on .+; wait "
+            "for it, stop it, or choose another default_model_dir.model_id\n"
+        )
+        with pytest.raises(UserError, match=message):
+            train(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stale_lock_is_not_in_the_way(tmp_path):
+    (tmp_path / ".lock").write_text("process 1 on elsewhere")
+    train(tmp_path, epochs=1)
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_disk_that_is_full_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    train(tmp_path, epochs=1)
+    original = keras.Model.save
+
+    def save(self, path):
+        original(self, path)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", save)
+    message = (
+        f"{tmp_path}/checkpoints/epoch-0002 cannot be saved: No space left on device; the "
+        "checkpoints before it are intact; mend that and run the same command again"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}\n"):
+        train(tmp_path, epochs=2)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch-0001"]
+    assert state(tmp_path, 1).epoch == 1
+
+
+def test_two_schedules_of_the_learning_rate_are_refused(tmp_path):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    message = "train.lr_schedule: the optimizer's learning rate is a schedule too; set one of them"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        train(tmp_path, optimizer=keras.optimizers.Adam(schedule), lr_schedule=lambda epoch: 1.0)
+
+
+def test_mixed_precision_is_the_layers_and_ends_with_the_run(tmp_path):
+    model, _ = train(tmp_path, epochs=1, dtype_policy="mixed_bfloat16")
+    assert {layer.compute_dtype for layer in model.layers[1:]} == {"bfloat16"}
+    assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_unknown_precision(tmp_path):
+    message = "train.dtype_policy: got 'float7', expected one like 'mixed_bfloat16' or"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        train(tmp_path, dtype_policy="float7")
+
+
+def test_a_callback_can_stop_the_run(tmp_path):
+    class Enough(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            assert {"loss", "mae"} == logs.keys()
+            self.model.stop_training = epoch == 1
+
+    train(tmp_path, epochs=4, callbacks=[Enough()])
+    assert Checkpoints(tmp_path).epochs() == [1, 2]
+
+
 def test_model_fn_replaces_the_model(tmp_path):
     class Doubling(keras.Model):
         def train_step(self, data):
@@ -183,7 +442,7 @@ def test_model_fn_replaces_the_model(tmp_path):
         return Doubling(model.inputs, model.outputs)
 
     train(tmp_path, epochs=1, model_fn=model_fn)
-    figures = Checkpoints(tmp_path).state(1).history[0]
+    figures = state(tmp_path, 1).history[0]
     assert figures["twice"] == pytest.approx(2 * figures["loss"])
 
 
@@ -201,4 +460,3 @@ def test_which_checkpoints_there_are(tmp_path, options, kept):
 def test_how_the_step_is_compiled(tmp_path, jit_compile):
     model, _ = train(tmp_path, epochs=1, jit_compile=jit_compile)
     assert model.jit_compile == jit_compile
-    assert model.steps_per_execution == 8

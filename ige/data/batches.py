@@ -1,11 +1,24 @@
 """Arrays in memory -> batches, gathered by index: no Python and no copy per example."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+
+class Feed(NamedTuple):
+    """What training steps are fed with.
+
+    Attributes:
+        chunks: endless dataset; every row of an element (rows, ...) becomes one step. A pure
+            function of the step, so that a run goes on as if it had never stopped.
+        fetch: row -> (inputs, labels) of the step; called inside the compiled step.
+    """
+
+    chunks: tf.data.Dataset
+    fetch: Callable[[Any], Any]
 
 
 def _gatherer(arrays: Any) -> Callable[[tf.Tensor], Any]:
@@ -16,18 +29,20 @@ def _gatherer(arrays: Any) -> Callable[[tf.Tensor], Any]:
     )
 
 
-def shuffled_batches(
+def shuffled_feed(
     arrays: Any,
     num_examples: int,
     batch_size: int,
     steps_per_epoch: int,
     seed: int,
     start_step: int,
-) -> tf.data.Dataset:
-    """Returns an endless dataset of shuffled batches that is a pure function of the step.
+    steps_per_chunk: int,
+) -> Feed:
+    """Returns shuffled batches whose order is a pure function of the step.
 
     Epoch e goes through the examples in an order drawn from (seed, e), so a run that starts again
-    at `start_step` sees exactly the batches that it would have seen without the interruption.
+    at `start_step` sees exactly the batches that it would have seen without the interruption. Only
+    indices travel; the arrays are gathered from where the steps run.
 
     Args:
         arrays: nest of arrays with `num_examples` rows.
@@ -37,17 +52,24 @@ def shuffled_batches(
             this leaves out differ from epoch to epoch.
         seed: fixes the order.
         start_step: step, counted from the first epoch on, of the first batch.
+        steps_per_chunk: rows of the elements of `chunks`, which are indices (rows, batch_size).
     """
-    gather = _gatherer(arrays)
     last = tf.constant(num_examples - 1, tf.int64)
+    in_batch = tf.range(batch_size, dtype=tf.int64)
 
-    def batch(step: tf.Tensor) -> Any:
-        seeds = tf.stack([tf.constant(seed, tf.int64), step // steps_per_epoch])
-        places = step % steps_per_epoch * batch_size + tf.range(batch_size, dtype=tf.int64)
-        return gather(tf.random.experimental.index_shuffle(places, seeds, last))
+    def chunk(first: tf.Tensor) -> tf.Tensor:
+        steps = (first + tf.range(steps_per_chunk, dtype=tf.int64))[:, tf.newaxis]
+        places = tf.reshape(steps % steps_per_epoch * batch_size + in_batch, [-1])
+        epochs = tf.repeat(steps[:, 0] // steps_per_epoch, batch_size)
+        # The public index_shuffle takes one seed for all places; a chunk may span epochs.
+        seeds = tf.stack([tf.fill(tf.shape(epochs), tf.cast(seed, tf.int64)), epochs], axis=1)
+        indices = tf.raw_ops.RandomIndexShuffle(
+            index=places, seed=tf.pad(seeds, [[0, 0], [0, 1]]), max_index=last, rounds=4
+        )
+        return tf.reshape(indices, (steps_per_chunk, batch_size))
 
-    steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
-    return steps.map(batch, num_parallel_calls=1, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    firsts = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max, steps_per_chunk)
+    return Feed(firsts.map(chunk).prefetch(2), _gatherer(arrays))
 
 
 def ordered_batches(arrays: Any, num_examples: int, batch_size: int) -> tf.data.Dataset:

@@ -58,6 +58,7 @@ class HpeProblem(TfdsProblem):
         }
     )
     data_selectors = frozenset({"hpe.h3m_lift"})
+    judged_by = "mpjpe_mm"
 
     def __init__(
         self,

@@ -15,8 +15,10 @@ def _labels(dataset, count):
     return [labels.numpy() for _, labels in dataset.take(count)]
 
 
-def _shuffled(start_step=0, seed=0):
-    return batches.shuffled_batches(_arrays(), NUM, 5, 4, seed, start_step)
+def _shuffled(start_step=0, seed=0, steps_per_chunk=3):
+    """Returns the batches; with 4 steps per epoch, chunks of 3 span epochs."""
+    feed = batches.shuffled_feed(_arrays(), NUM, 5, 4, seed, start_step, steps_per_chunk)
+    return feed.chunks.unbatch().map(feed.fetch)
 
 
 def test_rows_of_inputs_and_labels_stay_together():
@@ -41,6 +43,15 @@ def test_epochs_and_seeds_differ_in_order():
 def test_starting_later_gives_the_same_batches(start):
     np.testing.assert_array_equal(
         _labels(_shuffled(start), 5), _labels(_shuffled(), start + 5)[start:]
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 4, 7])
+def test_the_size_of_chunks_does_not_matter(steps):
+    feed = batches.shuffled_feed(_arrays(), NUM, 5, 4, 0, 0, steps)
+    assert feed.chunks.element_spec.shape == (steps, 5)
+    np.testing.assert_array_equal(
+        _labels(_shuffled(steps_per_chunk=steps), 12), _labels(_shuffled(), 12)
     )
 
 

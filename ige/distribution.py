@@ -1,0 +1,142 @@
+"""Training on several devices of one machine, or of several machines."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Literal
+
+import gin
+import keras
+import tensorflow as tf
+
+from ige.errors import UserError
+
+_CLUSTER = (
+    'expected {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, '
+    "the same cluster for all workers and an index of its own for each"
+)
+
+
+@gin.configurable(module="ige")
+def strategy(
+    distribution: Literal["mirrored", "multi_worker"] | None = None,
+) -> tf.distribute.Strategy:
+    """Returns how training is spread; call it before TensorFlow computes anything.
+
+    Every device takes its equal share of each batch, and gradients are summed: the losses are
+    those of one device with the whole batch. Batch normalisation uses the whole batch's statistics.
+
+    Args:
+        distribution: None: one device. 'mirrored': all GPUs of this machine (without GPUs, its
+            logical CPUs). 'multi_worker': all machines that the environment variable TF_CONFIG
+            lists; waits for them.
+
+    Raises:
+        UserError: TF_CONFIG is missing or makes no sense.
+    """
+    if distribution is None:
+        return tf.distribute.get_strategy()
+    if distribution == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    workers, index = _cluster()
+    print(f"worker {index} of {len(workers)}: waiting for the others of {', '.join(workers)}")
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _cluster() -> tuple[list[str], int]:
+    """Returns the addresses of the workers, and the index of this one."""
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        raise UserError(f"distribution='multi_worker': TF_CONFIG is not set; {_CLUSTER}")
+    try:
+        config = json.loads(text)
+        workers, task = config["cluster"]["worker"], config["task"]
+        if task["type"] != "worker" or not 0 <= task["index"] < len(workers):
+            raise ValueError
+        return workers, task["index"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"distribution='multi_worker': TF_CONFIG is {text!r}; {_CLUSTER}"
+        ) from error
+
+
+def is_chief() -> bool:
+    """Whether this process is the one that writes files and prints."""
+    return tf.distribute.get_strategy().extended.should_checkpoint
+
+
+def is_multi_worker() -> bool:
+    """Whether other processes train with this one."""
+    return isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def any_worker(flag: bool) -> bool:
+    """Whether the flag is set in any worker; all have to ask."""
+    return any(_all_values(int(flag)))
+
+
+def from_chief(value: int) -> int:
+    """Returns the chief's value in every worker; all have to ask."""
+    return _all_values(value)[0]
+
+
+def _all_values(value: int) -> list[int]:
+    """Returns the values of all devices, in the order of the workers."""
+    if not is_multi_worker():
+        return [value]
+    spread = tf.distribute.get_strategy()
+
+    def gathered() -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_gather(tf.constant([value], tf.int64), 0)
+
+    everywhere = spread.run(gathered)
+    return spread.experimental_local_results(everywhere)[0].numpy().tolist()
+
+
+def check(optimizer: keras.Optimizer, batch_size: int) -> None:
+    """Refuses what would not mean the same on several devices.
+
+    Raises:
+        UserError: a batch that cannot be shared out equally, or gradient clipping.
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if batch_size % replicas:
+        raise UserError(
+            f"train.batch_size: got {batch_size}, expected a multiple of the {replicas} devices"
+        )
+    clipping = ("clipnorm", "global_clipnorm", "clipvalue")
+    for name in clipping:
+        if replicas > 1 and getattr(optimizer, name, None) is not None:
+            raise UserError(
+                f"optimizer: got {name} on {replicas} devices, expected None: Keras clips before "
+                "the devices' gradients are summed; train on one device or without clipping"
+            )
+
+
+def synchronise_batch_norm(model: keras.Model) -> None:
+    """Makes batch normalisation use the statistics of all devices' examples."""
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        for layer in _layers(model):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
+
+
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+
+
+def rejoin(error: tf.errors.OpError) -> None:
+    """Starts this worker's command again, after another worker was lost.
+
+    TensorFlow cannot take up a connection again within the process. The new one waits for the
+    others, and they all go on from the last checkpoint.
+    """
+    reason = (error.message.splitlines() or [""])[0]
+    print(f"lost another worker ({reason}); going on from the last checkpoint when it is back")
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

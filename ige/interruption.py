@@ -1,0 +1,37 @@
+"""Ctrl-C and SIGTERM as a request that a loop looks at, not as an exception in its middle."""
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Self
+
+
+class StopRequest:
+    """While entered, SIGINT and SIGTERM are remembered; a second SIGINT interrupts as usual.
+
+    Attributes:
+        signal: what asked for the stop, None as long as nothing did.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        # Python lets only the main thread handle signals.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Not print: the handler may run in the middle of one.
+        os.write(sys.stderr.fileno(), b"\nstopping: finishing the step, then saving\n")
