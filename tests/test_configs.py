@@ -1,6 +1,6 @@
 import pathlib
 import re
-from typing import Literal
+from typing import Any, Literal
 
 import gin
 import pytest
@@ -22,6 +22,7 @@ def trainer(
     mode: Literal["slow", "fast"] = "slow",
     note: str | None = None,
     strict: bool = False,
+    helper: Any = None,
 ):
     return body, rounds
 
@@ -37,7 +38,8 @@ def folder(tmp_path, monkeypatch) -> pathlib.Path:
         "# A tall body\ninclude '_base.gin'\ntoy.Body.height = 2.0\n"
     )
     (tmp_path / "toy/small.gin").write_text("# A small body\ninclude '_base.gin'\n")
-    monkeypatch.setattr(parameters.resolved, "__defaults__", (("toy.trainer",),))
+    for function in (parameters.reached, parameters.resolved):
+        monkeypatch.setattr(function, "__defaults__", (("toy.trainer",),))
     return tmp_path
 
 
@@ -245,7 +247,7 @@ def test_parts_are_not_experiments(folder):
 )
 def test_what_keras_would_refuse(folder, binding, message):
     with pytest.raises(UserError, match=re.escape(message)):
-        parse(folder, "import ige.gin_keras", "trainer.body = @optimizers.Adam()", binding)
+        parse(folder, "import ige.gin_keras", "trainer.helper = @optimizers.Adam()", binding)
 
 
 def test_macro_that_a_file_has_replaced_cannot_be_set_in_vain(folder):
