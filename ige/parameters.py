@@ -236,8 +236,7 @@ def _check_type(name: str, value: Any, annotation: Any) -> None:
         choices = typing.get_args(annotation)
         if value not in choices:
             listed = ", ".join(map(repr, choices))
-            hint = nearest(str(value), map(str, choices))
-            raise UserError(f"{name}: got {value!r}, expected one of {listed}; {hint}")
+            raise UserError(f"{name}: got {value!r}, expected one of {listed}")
         return
     message = f"{name}: got {value!r}, expected {_readable(annotation)}"
     # bool is an int to Python, but `epochs = True` is a mistake.
