@@ -272,7 +272,8 @@ def _check_reference(name: str, reference: Any, annotation: Any) -> None:
     """Refuses a reference to what cannot stand there, such as `@Adam` for `@Adam()`."""
     if _fits(_stands_for(reference, reference.evaluate), annotation):
         return
-    message = f"{name}: got {reference}, expected {_readable(annotation)}"
+    an_object = "an object of " if inspect.isclass(annotation) else ""
+    message = f"{name}: got {reference}, expected {an_object}{_readable(annotation)}"
     if _fits(_stands_for(reference, not reference.evaluate), annotation):
         bare = str(reference).removesuffix("()")
         other = f"`{bare}`, without" if reference.evaluate else f"`{bare}()`, with"
