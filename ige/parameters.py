@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ige.errors import UserError, first_line, nearest
+from ige.errors import UserError, did_you_mean, first_line, nearest
 
 COMMANDS_WITH_CONFIG = ("train", "evaluate", "prepare", "default_model_dir")
 _UNIONS = (typing.Union, types.UnionType)
@@ -236,7 +236,10 @@ def _check_type(name: str, value: Any, annotation: Any) -> None:
         choices = typing.get_args(annotation)
         if value not in choices:
             listed = ", ".join(map(repr, choices))
-            raise UserError(f"{name}: got {value!r}, expected one of {listed}")
+            hint = did_you_mean(str(value), map(str, choices))
+            raise UserError(
+                f"{name}: got {value!r}, expected one of {listed}" + (f"; {hint}" if hint else "")
+            )
         return
     message = f"{name}: got {value!r}, expected {_readable(annotation)}"
     # bool is an int to Python, but `epochs = True` is a mistake.

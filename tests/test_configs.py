@@ -156,7 +156,7 @@ def test_later_bindings_win(folder):
         ("trainer.strict = 1", "toy.trainer.strict: got 1, expected bool"),
         (
             "trainer.mode = 'fats'",
-            "toy.trainer.mode: got 'fats', expected one of 'slow', 'fast'",
+            "toy.trainer.mode: got 'fats', expected one of 'slow', 'fast'; did you mean fast?",
         ),
         ("  ", "--gin_param: got an empty binding, expected `name = value`"),
         (
@@ -248,6 +248,12 @@ def test_binding_in_a_scope_that_nothing_has_is_refused(folder):
         UserError, match=r"^--gin_param: nothing in this config uses 'a/toy\.Body'$"
     ):
         parse(folder, "a/toy.Body.height = 3")
+
+
+def test_binding_in_a_scope_or_around_it_is_accepted(folder):
+    for scope in ("", "a/", "a/b/"):
+        parse(folder, "trainer.body = @a/b/toy.Giant()", f"{scope}toy.Giant.height = 4")
+        assert trainer()[0].height == 4
 
 
 def test_command_line_may_replace_what_a_file_binds_but_not_bind_what_it_replaces(folder):
