@@ -102,6 +102,12 @@ def _run(arguments: argparse.Namespace) -> None:
     getattr(runners, command)(config_name=name)
 
 
+def _file_errors() -> tuple[type[Exception], ...]:
+    """Returns what is raised where a file or folder fails; TensorFlow, once loaded, has its own."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (OSError, tensorflow.errors.PermissionDeniedError) if tensorflow else (OSError,)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
@@ -121,8 +127,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `head` has seen enough. At its end Python writes out what is left, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:
-        print(f"ige: {re.sub(r'^.Errno [0-9]+. ', '', first_line(error))}", file=sys.stderr)
+    except _file_errors() as error:
+        # "[Errno 28] No space left on device", "{{function_node ...}} events.v2; Read-only ..."
+        reason = re.sub(r"^(\[Errno \d+\]|\{\{.*\}\}) ", "", first_line(error))
+        print(f"ige: {reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ige: interrupted; the same command goes on from what is saved", file=sys.stderr)

@@ -150,6 +150,18 @@ def test_folder_that_is_a_file_is_one_line_and_status_2(capsys, tmp_path, tiny):
     assert re.fullmatch(rf"ige: Not a directory: '{path}/.*'\n", err)
 
 
+def test_file_that_fails_in_tensorflow_is_one_line_and_status_2(capsys, monkeypatch):
+    import tensorflow as tf
+
+    def fail(*_):
+        message = "{{function_node __wrapped__X_device_/job:local}} /run/events.v2; Read-only disk"
+        raise tf.errors.PermissionDeniedError(None, None, f"{message}\n\tmore")
+
+    monkeypatch.setattr(configs, "list_configs", fail)
+    expected = "ige: /run/events.v2; Read-only disk\n"
+    assert run(capsys, "--command=list") == (2, "", expected)
+
+
 def test_failing_file_without_words_is_called_by_its_name(capsys, monkeypatch):
     def fail(*_):
         raise PermissionError
