@@ -178,7 +178,8 @@ def parse(
                     raise UserError("--gin_param: got an empty binding, expected `name = value`")
                 gin.parse_config(binding)
     name = config_name(paths, folder)
-    if not reached():
+    in_the_end = reached()
+    if not in_the_end:
         raise UserError(
             f"--gin_file: {name} binds nothing that a command uses, expected an experiment; "
             "include one, such as 'hpe/b128-1.gin'"
@@ -186,11 +187,10 @@ def parse(
     _check_macros(in_files, {binding.partition("=")[0].strip() for binding in bindings})
     resolved()
     for path in paths:
-        _check_used(
-            f"in {path.name}", _Statements(path.read_text(encoding="utf-8")), used | reached()
-        )
+        statements = _Statements(path.read_text(encoding="utf-8"))
+        _check_used(f"in {path.name}", statements, used | in_the_end)
     for binding in bindings:
-        _check_used("--gin_param", _Statements(binding), reached())
+        _check_used("--gin_param", _Statements(binding), in_the_end)
     return name
 
 

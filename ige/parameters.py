@@ -261,7 +261,7 @@ def _readable(annotation: Any) -> str:
     if origin in _UNIONS:
         return " | ".join(map(_readable, arguments))
     if origin is type:
-        return f"class {_readable(arguments[0])}"
+        return f"class {_readable(_made(annotation))}"
     if origin is Callable:
         return "function"
     if annotation is types.NoneType:
@@ -295,6 +295,11 @@ def _stands_for(reference: Any, evaluate: bool) -> Any:
     return result if evaluate else Callable[..., result]
 
 
+def _made(annotation: Any) -> Any:
+    """Returns the class of `type[...]`, the result of `Callable[..., ...]`."""
+    return (typing.get_args(annotation) or (Any,))[-1]
+
+
 def _fits(given: Any, expected: Any) -> bool:
     """Whether an object of type `given` may stand where `expected` is, or that cannot be told."""
     if Any in (given, expected):
@@ -304,10 +309,9 @@ def _fits(given: Any, expected: Any) -> bool:
         return any(_fits(option, expected) for option in typing.get_args(given))
     if expected_origin in _UNIONS:
         return any(_fits(given, option) for option in typing.get_args(expected))
-    if given_origin in (type, Callable) and expected_origin is Callable:
-        return _fits(typing.get_args(given)[-1], typing.get_args(expected)[-1])
-    if given_origin is expected_origin is type:
-        return _fits(typing.get_args(given)[0], typing.get_args(expected)[0])
+    called = given_origin in (type, Callable) and expected_origin is Callable
+    if called or given_origin is expected_origin is type:
+        return _fits(_made(given), _made(expected))
     given, expected = given_origin or given, expected_origin or expected
     if not (inspect.isclass(given) and inspect.isclass(expected)):
         return True

@@ -23,6 +23,11 @@ class Giant(Body):
 
 
 @gin.configurable(module="toy")
+def grown(height: float = 2.0) -> Body | None:
+    return Body(height)
+
+
+@gin.configurable(module="toy")
 def ramp(slope: float = 1.0) -> Callable[[int], float]:
     return lambda step: slope * step
 
@@ -57,6 +62,7 @@ def trainer(
     helper: Any = None,
     kind: type[Body] | None = None,
     schedule: Callable[[int], float] | None = None,
+    hook: Callable | None = None,
 ):
     return body, rounds
 
@@ -209,12 +215,15 @@ def test_mistakes_in_a_binding_are_one_line(folder, binding, message):
     "binding",
     [
         "trainer.body = @toy.Giant()",
+        "trainer.body = @toy.grown()",
         "trainer.kind = @toy.Giant",
         "trainer.schedule = @toy.ramp()",
         "trainer.schedule = @toy.stairs()",
         "trainer.schedule = @toy.constant",
         "trainer.schedule = @toy.anything",
         "trainer.helper = @toy.ramp",
+        "trainer.hook = @toy.constant",
+        "trainer.hook = @toy.Body",
     ],
 )
 def test_references_that_fit(folder, binding):
