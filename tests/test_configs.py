@@ -1,5 +1,6 @@
 import pathlib
 import re
+import typing
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -20,6 +21,11 @@ class Body:
 class Giant(Body):
     def __init__(self, height: float = 3.0):
         self.height = height
+
+
+@gin.configurable(module="toy")
+class Tree:
+    pass
 
 
 @gin.configurable(module="toy")
@@ -62,7 +68,7 @@ def trainer(
     helper: Any = None,
     kind: type[Body] | None = None,
     schedule: Callable[[int], float] | None = None,
-    hook: Callable | None = None,
+    hook: typing.Callable | None = None,
 ):
     return body, rounds
 
@@ -181,6 +187,14 @@ def test_later_bindings_win(folder):
             "trainer.kind = @toy.Body()",
             "toy.trainer.kind: got @toy.Body(), expected class Body | None; bind it to "
             "`@toy.Body`, without parentheses",
+        ),
+        (
+            "trainer.kind = @toy.trainer",
+            "toy.trainer.kind: got @toy.trainer, expected class Body | None",
+        ),
+        (
+            "trainer.kind = @toy.Tree",
+            "toy.trainer.kind: got @toy.Tree, expected class Body | None",
         ),
         (
             "trainer.schedule = @toy.ramp",
