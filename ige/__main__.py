@@ -6,12 +6,13 @@ TensorFlow is imported only by the commands that need it, so `--help` and `list`
 import argparse
 import contextlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
 
 from ige import configs, parameters
-from ige.errors import UserError, nearest
+from ige.errors import UserError, first_line, nearest
 
 COMMANDS = {
     "train": "train a model; run again to continue from its last checkpoint",
@@ -85,7 +86,11 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     bindings = list(arguments.gin_param)
     if arguments.epochs is not None:
-        bindings.append(f"epochs = {arguments.epochs}")
+        if not arguments.epochs.isdecimal():
+            raise UserError(
+                f"--epochs: got {arguments.epochs!r}, expected a whole number such as --epochs=5"
+            )
+        bindings.append(f"epochs = {int(arguments.epochs)}")
     configs.locate(arguments.gin_file, arguments.config_dir)
     _import_tensorflow()
     name = configs.parse(arguments.gin_file, bindings, arguments.config_dir)
@@ -97,14 +102,35 @@ def _run(arguments: argparse.Namespace) -> None:
     getattr(runners, command)(config_name=name)
 
 
+def _file_errors() -> tuple[type[Exception], ...]:
+    """Returns what is raised where a file or folder fails; TensorFlow, once loaded, has its own."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (OSError, tensorflow.errors.PermissionDeniedError) if tensorflow else (OSError,)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns 0, 2 after a mistake of the user, 130 after Ctrl-C."""
+    """Runs one command.
+
+    Returns:
+        0; 2 after a mistake of the user or when a file or folder fails; 130 after Ctrl-C; 141 when
+        nobody reads on what is printed. The last two as a shell says that a signal ended a program.
+    """
     try:
         _run(_parser().parse_args(argv))
+        sys.stdout.flush()
     except UserError as error:
         # gin appends the configurables that were being called when an error passes them.
         message = str(error).partition("\n  In call to configurable")[0]
         print(f"ige: {message}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # `head` has seen enough. At its end Python writes out what is left, and would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except _file_errors() as error:
+        # "[Errno 28] No space left on device", "{{function_node ...}} events.v2; Read-only ..."
+        reason = re.sub(r"^(\[Errno \d+\]|\{\{.*\}\}) ", "", first_line(error))
+        print(f"ige: {reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ige: interrupted; the same command goes on from what is saved", file=sys.stderr)

@@ -10,14 +10,15 @@ import pathlib
 import re
 import tokenize
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO
 
-from ige.errors import UserError, nearest
+from ige.errors import UserError, first_line, nearest
 from ige.parameters import (
-    bound_selectors,
+    complete,
     is_macro,
     macro_name,
     macros,
+    reached,
     references,
     registry,
     resolved,
@@ -100,13 +101,25 @@ def _includes_from(folder: pathlib.Path) -> Iterator[None]:
     """Makes gin look for includes in `folder`, then among the packaged configs, only.
 
     Left alone it tries the working directory first, then Python packages (for which it fails where
-    a folder `hpe` happens to be on the path), and logs an error for each place on the way.
+    a folder `hpe` happens to be on the path), and logs an error for each place on the way. It
+    follows a file that includes itself until Python's stack is full.
     """
     from gin import config as gin_config
 
+    being_read = []
+
+    @contextlib.contextmanager
+    def read(path: str) -> Iterator[TextIO]:
+        if path in being_read:
+            raise UserError(f"{path} includes itself; remove one include")
+        being_read.append(path)
+        with open(path, encoding="utf-8") as lines:
+            yield lines
+        being_read.pop()
+
     prefixes, readers = gin_config._LOCATION_PREFIXES, gin_config._FILE_READERS
     gin_config._LOCATION_PREFIXES = [str(folder), str(_packaged())]
-    gin_config._FILE_READERS = [(open, os.path.isfile)]
+    gin_config._FILE_READERS = [(read, os.path.isfile)]
     try:
         yield
     finally:
@@ -132,14 +145,17 @@ def parse(
 ) -> str:
     """Parses gin files, then bindings, into gin's global configuration, and checks the result.
 
-    A leading `@` in a binding is accepted (the published README has it).
+    A leading `@` in a binding is accepted (the published README has it). A binding must be of use:
+    one of `gin_params` in the end, one of a file before `gin_params` replace what uses it, and one
+    of an included file need not be, for what includes it may use something else.
 
     Returns:
         The name of the experiment.
 
     Raises:
         UserError: an unknown file, include, module, configurable, parameter or macro; a value that
-            cannot be parsed or has the wrong type; a required value that is missing.
+            cannot be parsed or has the wrong type; a required value that is missing; a binding
+            that nothing uses.
     """
     # gin 0.5 uses importlib.util without importing it.
     import importlib.util  # noqa: F401
@@ -147,25 +163,73 @@ def parse(
     import gin
 
     folder, paths = locate(gin_files, config_dir)
+    bindings = [binding.strip().removeprefix("@") for binding in gin_params]
     gin.clear_config()
     with _includes_from(folder):
-        in_files = set()
+        in_files, used = set(), set()
         for path in paths:
             with _explained(f"in {path.name}", folder):
-                in_files |= _macro_references(
-                    gin.parse_config_file(str(path)), (folder, _packaged())
-                )
-        selectors_in_files = bound_selectors()
-        for binding in gin_params:
+                parsed = gin.parse_config_file(str(path))
+                in_files |= _macro_references(parsed, (folder, _packaged()))
+                used |= reached()
+        for binding in bindings:
             with _explained(f"--gin_param={binding!r}", folder):
-                if not binding.strip():
+                if not binding:
                     raise UserError("--gin_param: got an empty binding, expected `name = value`")
-                gin.parse_config(binding.strip().removeprefix("@"))
-    _check_macros(in_files, {binding.partition("=")[0].strip() for binding in gin_params})
-    used = {key.rpartition(".")[0].rpartition("/")[2] for key in resolved()}
-    for selector in sorted(bound_selectors() - selectors_in_files - used):
-        raise UserError(f"--gin_param: nothing in this config uses {selector!r}")
-    return config_name(paths, folder)
+                gin.parse_config(binding)
+    name = config_name(paths, folder)
+    in_the_end = reached()
+    if not in_the_end:
+        raise UserError(
+            f"--gin_file: {name} binds nothing that a command uses, expected an experiment; "
+            "include one, such as 'hpe/b128-1.gin'"
+        )
+    _check_macros(in_files, {binding.partition("=")[0].strip() for binding in bindings})
+    resolved()
+    for path in paths:
+        statements = _Statements(path.read_text(encoding="utf-8"))
+        _check_used(f"in {path.name}", statements, used | in_the_end)
+    for binding in bindings:
+        _check_used("--gin_param", _Statements(binding), in_the_end)
+    return name
+
+
+class _Statements:
+    """What a text of gin says, included files aside.
+
+    Attributes:
+        bound: (scope, selector) of every binding.
+        macros: names of the macros it refers to.
+    """
+
+    def __init__(self, text: str):
+        from gin import config_parser
+
+        self.macros: set[str] = set()
+        self.bound = {
+            (statement.scope, complete(statement.selector))
+            for statement in config_parser.ConfigParser(text, self)
+            if isinstance(statement, config_parser.BindingStatement) and statement.arg_name
+        }
+
+    def macro(self, name: str) -> None:
+        """Called by gin's parser for every `%name`."""
+        self.macros.add(name)
+
+    def configurable_reference(self, scoped_name: str, evaluate: bool) -> None:
+        """Called by gin's parser for every `@scoped_name`."""
+
+
+def _check_used(where: str, statements: _Statements, used: set[tuple[str, str]]) -> None:
+    """Refuses a binding that nothing uses: gin keeps it in silence."""
+    for scope, selector in sorted(statements.bound):
+        # What is bound in scope `a` holds in `a/b` too.
+        if not any(
+            selector == other and f"{inner}/".startswith(f"{scope}/" if scope else "")
+            for inner, other in used
+        ):
+            key = "/".join(filter(None, [scope, selector.removeprefix("ige.")]))
+            raise UserError(f"{where}: nothing in this config uses {key!r}")
 
 
 @contextlib.contextmanager
@@ -173,10 +237,11 @@ def _explained(where: str, folder: pathlib.Path) -> Iterator[None]:
     """Turns what gin raises into one line that says what, got, expected and fix."""
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        # gin appends where it was.
+        raise UserError(first_line(error)) from error
     except ImportError as error:
-        raise UserError(f"{where}: cannot import: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{where}: cannot import: {first_line(error)}") from error
     except OSError as error:
         missing = re.search(r"Unable to open file: (\S+)\. Searched", str(error))
         if not missing:
@@ -191,7 +256,7 @@ def _explained(where: str, folder: pathlib.Path) -> Iterator[None]:
             "@configurable or %macro (strings need quotes)"
         ) from error
     except ValueError as error:
-        first = str(error).splitlines()[0].rstrip(".")
+        first = first_line(error).rstrip(".")
         raise UserError(f"{where}: {first}{_hint(first)}") from error
 
 
@@ -212,7 +277,7 @@ def _hint(message: str) -> str:
 def _macro_references(parsed: Any, folders: Sequence[pathlib.Path]) -> set[str]:
     """Returns the macros that a parsed file and its includes refer to, overridden ones included."""
     path = next(path for folder in folders if (path := folder / parsed.filename).is_file())
-    found = set(re.findall(r"%([\w./]+)", path.read_text(encoding="utf-8")))
+    found = _Statements(path.read_text(encoding="utf-8")).macros
     return found.union(*(_macro_references(include, folders) for include in parsed.includes))
 
 

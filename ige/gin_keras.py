@@ -1,6 +1,7 @@
 """Keras classes as gin configurables: `@optimizers.Adam()`, `@regularizers.L2()`, ..."""
 
 import inspect
+from collections.abc import Callable
 
 import gin
 import keras
@@ -33,7 +34,7 @@ for _name in (
 
 
 @gin.configurable(module="ige")
-def exponential_decay(factor: float = 0.99):
+def exponential_decay(factor: float = 0.99) -> Callable[[int], float]:
     """Returns epoch (from 0) -> `factor ** epoch`, what to multiply the learning rate by.
 
     Raises:

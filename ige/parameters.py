@@ -6,13 +6,16 @@ is not about parsing is here.
 
 import dataclasses
 import inspect
+import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ige.errors import UserError, nearest
+from ige.errors import UserError, did_you_mean, first_line, nearest
 
 COMMANDS_WITH_CONFIG = ("train", "evaluate", "prepare", "default_model_dir")
+_UNIONS = (typing.Union, types.UnionType)
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def registry() -> list[Any]:
@@ -21,11 +24,11 @@ def registry() -> list[Any]:
     return list(gin_config._REGISTRY._selector_map.values())
 
 
-def bound_selectors() -> set[str]:
-    """Returns the configurables that have bindings now."""
+def complete(selector: str) -> str:
+    """Returns the whole name of a configurable that a config names by its last parts."""
     from gin import config as gin_config
 
-    return {selector.removeprefix("ige.") for _, selector in gin_config._CONFIG} - {"gin.macro"}
+    return gin_config._REGISTRY.get_match(selector).selector
 
 
 def macros() -> dict[str, Any]:
@@ -57,6 +60,10 @@ def is_macro(reference: Any) -> bool:
     return reference.selector == "gin.macro"
 
 
+def _is_constant(reference: Any) -> bool:
+    return reference.selector == "gin.constant"
+
+
 def macro_name(reference: Any) -> str:
     return reference.scoped_selector.rpartition("/")[0]
 
@@ -72,38 +79,67 @@ class Parameter:
         return repr(self.value)
 
 
+def _walk(roots: Sequence[str]) -> Iterator[tuple[list[str], str, dict[str, Any]]]:
+    """Yields (scopes, selector, bindings) of every configurable that `roots` can reach."""
+    import gin
+
+    known = sorted(configurable.selector for configurable in registry())
+    # gin takes any unambiguous ending of a name, and people write `train.epochs`.
+    waiting = [([], selector) for selector in known if _short(selector) in roots]
+    seen = []
+    while waiting:
+        scopes, selector = waiting.pop(0)
+        if (scopes, selector) in seen:
+            continue
+        seen.append((scopes, selector))
+        with gin.config_scope(scopes):
+            bound = gin.get_bindings(selector, resolve_references=False)
+        yield scopes, selector, bound
+        for value in bound.values():
+            for inner, reference in _referred(value, scopes):
+                waiting.append((inner, reference.config_key[1]))
+
+
+def _short(selector: str) -> str:
+    return selector.removeprefix("ige.")
+
+
+def _referred(value: Any, scopes: list[str]) -> Iterator[tuple[list[str], Any]]:
+    """Yields (scopes it is called in, reference) for what a value bound in `scopes` refers to."""
+    direct = list(references(value))
+    for reference in references(_without_macros(value)):
+        # gin calls `@f()` where it is bound. What a macro stands for is called in a scope named
+        # like the macro, and what has no parentheses whenever its user likes: in no scope.
+        inherits = reference.evaluate and any(reference is item for item in direct)
+        yield reference.scopes or (scopes if inherits else []), reference
+
+
+def reached(roots: Sequence[str] = COMMANDS_WITH_CONFIG) -> set[tuple[str, str]]:
+    """Returns (scope, selector) of every configurable with bindings that `roots` can reach."""
+    return {("/".join(scopes), selector) for scopes, selector, bound in _walk(roots) if bound}
+
+
 def resolved(roots: Sequence[str] = COMMANDS_WITH_CONFIG) -> dict[str, Parameter]:
     """Returns every parameter that `roots` can reach: `hpe.HpeProblem.skeleton` -> value.
 
     Unlike gin's own `config_str` it has the defaults too, and unlike `operative_config_str` it
-    needs nothing to be called. Macros are replaced by their values.
+    needs nothing to be called. Macros and constants are replaced by their values.
 
     Raises:
         UserError: a value of the wrong type, or a required one that is missing.
     """
     import gin
 
-    known = {configurable.selector for configurable in registry()}
     found: dict[str, Parameter] = {}
-    waiting = [
-        ([], selector) for selector in sorted(known) if selector.removeprefix("ige.") in roots
-    ]
-    seen = set()
-    while waiting:
-        scopes, selector = waiting.pop(0)
-        # gin takes any unambiguous ending of a name, and people write `train.epochs`.
-        key = "/".join([*scopes, selector.removeprefix("ige.")])
-        if key in seen:
-            continue
-        seen.add(key)
-        with gin.config_scope(scopes or None):
-            bound = gin.get_bindings(selector, resolve_references=False, inherit_scopes=True)
+    for scopes, selector, bound in _walk(roots):
+        key = "/".join([*scopes, _short(selector)])
         allowed = dict(_parameters(selector))
         for name in bound.keys() - allowed.keys():
             # gin takes any name where the configurable has **kwargs.
             raise UserError(f"{key}: no parameter {name!r}; {nearest(name, allowed)}")
         for name, parameter in allowed.items():
-            value = _without_macros(bound.get(name, parameter.default))
+            raw = bound.get(name, parameter.default)
+            value = _without_macros(raw)
             if value is gin.REQUIRED:
                 raise UserError(f"{key}.{name}: got no value; bind it in the gin file")
             if value is inspect.Parameter.empty:
@@ -111,12 +147,29 @@ def resolved(roots: Sequence[str] = COMMANDS_WITH_CONFIG) -> dict[str, Parameter
             if name in bound:
                 _check_type(f"{key}.{name}", value, parameter.annotation)
             found[f"{key}.{name}"] = Parameter(value, name in bound)
-            for reference in references(value):
-                scope, referred = reference.config_key
-                waiting.append((scope.split("/") if scope else [], referred))
+            for inner, reference in _referred(raw, scopes):
+                _check_call(f"{key}.{name}", reference, inner)
         if selector.startswith("keras."):
             _check_keras(key, selector, scopes)
     return found
+
+
+def _check_call(name: str, reference: Any, scopes: list[str]) -> None:
+    """Refuses `@f()` where f needs what gin does not give it."""
+    import gin
+
+    if not reference.evaluate:
+        return
+    selector = reference.config_key[1]
+    with gin.config_scope(scopes):
+        bound = gin.get_bindings(selector, resolve_references=False)
+    for argument, parameter in inspect.signature(reference.configurable.wrapped).parameters.items():
+        given = argument in bound or parameter.default is not inspect.Parameter.empty
+        if not given and parameter.kind not in _VARIABLE:
+            raise UserError(
+                f"{name}: got {reference}, but nothing gives {_short(selector)}.{argument}; bind "
+                "it, or drop the parentheses"
+            )
 
 
 def _check_keras(key: str, selector: str, scopes: list[str]) -> None:
@@ -124,10 +177,10 @@ def _check_keras(key: str, selector: str, scopes: list[str]) -> None:
     import gin
 
     try:
-        with gin.config_scope(scopes or None):
+        with gin.config_scope(scopes):
             gin.get_configurable(selector)()
     except (ValueError, TypeError) as error:
-        raise UserError(f"{key}: Keras refuses it: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{key}: Keras refuses it: {first_line(error)}") from error
 
 
 def _parameters(selector: str) -> Iterator[tuple[str, inspect.Parameter]]:
@@ -135,18 +188,25 @@ def _parameters(selector: str) -> Iterator[tuple[str, inspect.Parameter]]:
     configurable = next(item for item in registry() if item.selector == selector)
     hidden = configurable.denylist or ()
     for name, parameter in inspect.signature(configurable.wrapped).parameters.items():
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and (
-            name not in hidden
-        ):
+        if parameter.kind not in _VARIABLE and name not in hidden:
             yield name, parameter
 
 
 def _without_macros(value: Any, seen: tuple[str, ...] = ()) -> Any:
-    """Replaces the macros in a value by what they stand for."""
+    """Replaces the macros and constants in a value by what they stand for.
+
+    Those that cannot be written in a gin file stay: a macro without a value, a constant object.
+    """
     from gin import config as gin_config
 
     if isinstance(value, gin_config.ConfigurableReference):
-        if not is_macro(value):
+        if _is_constant(value):
+            constant = gin_config.query_parameter(macro_name(value))
+            can_stand = constant is gin_config.REQUIRED or gin_config._is_literally_representable(
+                constant
+            )
+            return constant if can_stand else value
+        if not is_macro(value) or macro_name(value) not in macros():
             return value
         name = macro_name(value)
         if name in seen:
@@ -164,19 +224,24 @@ def _without_macros(value: Any, seen: tuple[str, ...] = ()) -> Any:
 def _check_type(name: str, value: Any, annotation: Any) -> None:
     """Refuses a literal that does not fit the annotation of its parameter."""
     import typeguard
+    from gin import config as gin_config
 
-    if annotation is inspect.Parameter.empty or any(references(value)):
+    if annotation is inspect.Parameter.empty:
+        return
+    if isinstance(value, gin_config.ConfigurableReference):
+        _check_reference(name, value, annotation)
+    if any(references(value)):
         return
     if typing.get_origin(annotation) is typing.Literal:
         choices = typing.get_args(annotation)
         if value not in choices:
             listed = ", ".join(map(repr, choices))
-            hint = nearest(str(value), map(str, choices))
-            raise UserError(f"{name}: got {value!r}, expected one of {listed}; {hint}")
+            hint = did_you_mean(str(value), map(str, choices))
+            raise UserError(
+                f"{name}: got {value!r}, expected one of {listed}" + (f"; {hint}" if hint else "")
+            )
         return
-    is_class = isinstance(annotation, type) and not typing.get_args(annotation)
-    expected = annotation.__name__ if is_class else str(annotation).replace("typing.", "")
-    message = f"{name}: got {value!r}, expected {expected}"
+    message = f"{name}: got {value!r}, expected {_readable(annotation)}"
     # bool is an int to Python, but `epochs = True` is a mistake.
     if isinstance(value, bool) and "bool" not in str(annotation) and annotation is not Any:
         raise UserError(message)
@@ -188,6 +253,69 @@ def _check_type(name: str, value: Any, annotation: Any) -> None:
         )
     except typeguard.TypeCheckError as error:
         raise UserError(message) from error
+
+
+def _readable(annotation: Any) -> str:
+    """Returns an annotation in the words of a message."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in _UNIONS:
+        return " | ".join(map(_readable, arguments))
+    if origin is type:
+        return f"class {_readable(_made(annotation))}"
+    if origin is Callable:
+        return "function"
+    if annotation is types.NoneType:
+        return "None"
+    if isinstance(annotation, type) and not arguments:
+        return annotation.__name__
+    return str(annotation).replace("typing.", "")
+
+
+def _check_reference(name: str, reference: Any, annotation: Any) -> None:
+    """Refuses a reference to what cannot stand there, such as `@Adam` for `@Adam()`."""
+    if _fits(_stands_for(reference, reference.evaluate), annotation):
+        return
+    an_object = "an object of " if inspect.isclass(annotation) else ""
+    message = f"{name}: got {reference}, expected {an_object}{_readable(annotation)}"
+    if _fits(_stands_for(reference, not reference.evaluate), annotation):
+        bare = str(reference).removesuffix("()")
+        other = f"`{bare}`, without" if reference.evaluate else f"`{bare}()`, with"
+        message += f"; bind it to {other} parentheses"
+    raise UserError(message)
+
+
+def _stands_for(reference: Any, evaluate: bool) -> Any:
+    """Returns the type of what takes the place of a reference; `Any` where nothing says it."""
+    target = reference.configurable.wrapped
+    if inspect.isclass(target):
+        return target if evaluate else type[target]
+    result = inspect.signature(target).return_annotation
+    if result is inspect.Signature.empty:
+        result = Any
+    return result if evaluate else Callable[..., result]
+
+
+def _made(annotation: Any) -> Any:
+    """Returns the class of `type[...]`, the result of `Callable[..., ...]`."""
+    return (typing.get_args(annotation) or (Any,))[-1]
+
+
+def _fits(given: Any, expected: Any) -> bool:
+    """Whether an object of type `given` may stand where `expected` is, or that cannot be told."""
+    if Any in (given, expected):
+        return True
+    given_origin, expected_origin = typing.get_origin(given), typing.get_origin(expected)
+    if given_origin in _UNIONS:
+        return any(_fits(option, expected) for option in typing.get_args(given))
+    if expected_origin in _UNIONS:
+        return any(_fits(given, option) for option in typing.get_args(expected))
+    called = given_origin in (type, Callable) and expected_origin is Callable
+    if called or given_origin is expected_origin is type:
+        return _fits(_made(given), _made(expected))
+    given, expected = given_origin or given, expected_origin or expected
+    if not (inspect.isclass(given) and inspect.isclass(expected)):
+        return True
+    return issubclass(given, expected) or (given, expected) == (int, float)
 
 
 def to_text(parameters: dict[str, Parameter]) -> str:

@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -60,8 +61,10 @@ def test_list_has_every_config_with_its_purpose(capsys):
             "ige: --gin_file: got none, expected a config; `--command=list` shows them\n",
         ),
         (["--gin_file=hpe/b128_1"], "; did you mean hpe/b128-1"),
-        (["--gin_file=hpe/b128-1", "--epochs=many"], "cannot be parsed; expected `name = value`"),
-        (["--gin_file=hpe/b128-1", "--epochs='5'"], "ige: train.epochs: got '5', expected int\n"),
+        (
+            ["--gin_file=hpe/b128-1", "--epochs=two"],
+            "ige: --epochs: got 'two', expected a whole number such as --epochs=5\n",
+        ),
         (
             ["--gin_file=hpe/b128-1", "--gin_param=include_procrustis=True"],
             "ige: nothing uses a macro 'include_procrustis'; did you mean include_procrustes?\n",
@@ -69,6 +72,47 @@ def test_list_has_every_config_with_its_purpose(capsys):
         (
             ["--gin_file=hpe/b128-1", "--gin_param=optimizers.SGD.momentum=0.9"],
             "ige: --gin_param: nothing in this config uses 'keras.optimizers.SGD'\n",
+        ),
+        (
+            ["--gin_file=hpe/b128-1", "--gin_param=a/train.batch_size=3"],
+            "ige: --gin_param: nothing in this config uses 'a/train'\n",
+        ),
+        (
+            ["--gin_file=hpe/b128-1", "--gin_param=inference_fn=@hpe.get_baseline_inference()"],
+            "ige: train.inference_fn: got @hpe.get_baseline_inference(), expected function; bind "
+            "it to `@hpe.get_baseline_inference`, without parentheses\n",
+        ),
+        (
+            ["--gin_file=hpe/b128-1", "--gin_param=hpe.HpeProblem.loss=@hpe.PoseLoss()"],
+            "ige: hpe.HpeProblem.loss: got @hpe.PoseLoss(), expected class PoseLoss; bind it to "
+            "`@hpe.PoseLoss`, without parentheses\n",
+        ),
+        (
+            ["--gin_file=hpe/b128-1", "--gin_param=lr_schedule=@exponential_decay"],
+            "ige: train.lr_schedule: got @exponential_decay, expected function | None; bind it to "
+            "`@exponential_decay()`, with parentheses\n",
+        ),
+        (
+            [
+                "--gin_file=hpe/b128-1",
+                "--gin_param=hpe.get_baseline_inference.kernel_regularizer=@regularizers.L2",
+            ],
+            "ige: hpe.get_baseline_inference.kernel_regularizer: got @regularizers.L2, expected "
+            "str | Regularizer | None; bind it to `@regularizers.L2()`, with parentheses\n",
+        ),
+        (
+            ["--gin_file=hpe/b128-1", "--gin_param=hpe.PoseLoss.reduction='avg'"],
+            "ige: hpe.PoseLoss.reduction: got 'avg', expected one of 'sum_over_batch_size', 'sum', "
+            "'mean', 'mean_with_sample_weight', 'none'\n",
+        ),
+        (
+            [
+                "--gin_file=hpe/b128-1",
+                "--gin_param=optimizers.Adam.learning_rate=@schedules.ExponentialDecay()",
+            ],
+            "ige: keras.optimizers.Adam.learning_rate: got @schedules.ExponentialDecay(), but "
+            "nothing gives keras.optimizers.schedules.ExponentialDecay.initial_learning_rate; bind "
+            "it, or drop the parentheses\n",
         ),
     ],
 )
@@ -87,6 +131,55 @@ def test_interruption_is_one_line_and_status_130(capsys, monkeypatch):
     monkeypatch.setattr(configs, "list_configs", interrupt)
     expected = "ige: interrupted; the same command goes on from what is saved\n"
     assert run(capsys, "--command=list") == (130, "", expected)
+
+
+def test_epochs_flag_wins_over_the_binding(capsys):
+    flags = ["--gin_file=hpe/b128-1", "--command=print_config", "--epochs=7"]
+    status, out, _ = run(capsys, *flags, "--gin_param=epochs=3")
+    assert status == 0
+    assert "train.epochs = 7" in out.splitlines()
+
+
+def test_folder_that_is_a_file_is_one_line_and_status_2(capsys, tmp_path, tiny):
+    path = tmp_path / "file"
+    path.touch()
+    bindings = [*tiny, f"h3m_lift.data_dir = '{path}'"]
+    flags = ["--gin_file=hpe/b128-1", "--command=prepare"]
+    status, _, err = run(capsys, *flags, *(f"--gin_param={binding}" for binding in bindings))
+    assert status == 2
+    assert re.fullmatch(rf"ige: Not a directory: '{path}/.*'\n", err)
+
+
+def test_file_that_fails_in_tensorflow_is_one_line_and_status_2(capsys, monkeypatch):
+    import tensorflow as tf
+
+    def fail(*_):
+        message = "{{function_node __wrapped__X_device_/job:local}} /run/events.v2; Read-only disk"
+        raise tf.errors.PermissionDeniedError(None, None, f"{message}\n\tmore")
+
+    monkeypatch.setattr(configs, "list_configs", fail)
+    expected = "ige: /run/events.v2; Read-only disk\n"
+    assert run(capsys, "--command=list") == (2, "", expected)
+
+
+def test_failing_file_without_words_is_called_by_its_name(capsys, monkeypatch):
+    def fail(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(configs, "list_configs", fail)
+    assert run(capsys, "--command=list") == (2, "", "ige: PermissionError\n")
+
+
+def test_nobody_reads_on():
+    """As in `python -m ige --command=list | head -1`: quiet, with the status of SIGPIPE."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "ige", "--command=list"]
+    # Python's usual buffer, which it writes out at its end.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=env)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_unknown_flag(capsys):

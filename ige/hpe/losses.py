@@ -1,7 +1,7 @@
 """Distance between poses after an alignment: a function, and a Keras loss and metric of it."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gin
 import keras
@@ -12,9 +12,8 @@ from ige.geometry import alignment as align
 
 Alignment = Literal["none", "origin", "opt_scale"]
 JointReduction = Literal["mean", "sum"]
+BatchReduction = Literal["sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none"]
 
-_ALIGNMENTS = ("none", "origin", "opt_scale")
-_JOINT_REDUCTIONS = ("mean", "sum")
 _MM_PER_METRE = 1000.0
 
 
@@ -85,16 +84,17 @@ def pose_error(
     return reduce(errors, axis=-1)
 
 
-def _checked_root(owner: str, root: Sequence[int]) -> tuple[int, ...]:
-    root = tuple(int(joint) for joint in root)
+def _checked_root(owner: str, root: Sequence[int]) -> list[int]:
+    root = [int(joint) for joint in root]
     if not root or min(root) < 0:
         raise UserError(f"{owner}.root: got {root}, expected indices of one or more joints")
     return root
 
 
-def _check_choice(parameter: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{parameter}: got {value!r}, expected one of {', '.join(choices)}")
+def _check_choice(parameter: str, value: Any, choices: Any) -> None:
+    if value not in get_args(choices):
+        listed = ", ".join(get_args(choices))
+        raise UserError(f"{parameter}: got {value!r}, expected one of {listed}")
 
 
 @gin.configurable(module="hpe", denylist=["root", "std", "name", "dtype"])
@@ -111,7 +111,9 @@ class PoseLoss(keras.losses.Loss):
         append_root: the midpoint of several root joints counts as a joint.
         allow_negative_scale: let "opt_scale" mirror a pose through the camera centre.
         std: None or (J, 3), errors are divided by it.
-        reduction: over the batch: "sum_over_batch_size", "sum", "mean", "none" ...; see Keras.
+        reduction: over the batch: "sum_over_batch_size" (the mean), "sum", "none" ...; see Keras.
+            With "sum" Keras's average over batches weighs the examples of a partial last batch
+            less: judge a network by `PoseMetric`, or by another reduction.
         name: name of the loss.
         dtype: Keras's type of the computation.
 
@@ -129,15 +131,16 @@ class PoseLoss(keras.losses.Loss):
         append_root: bool = False,
         allow_negative_scale: bool = False,
         std: Sequence[Sequence[float]] | None = None,
-        reduction: str = "sum_over_batch_size",
+        reduction: BatchReduction = "sum_over_batch_size",
         name: str = "pose_loss",
         dtype: Any = None,
     ):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        _check_choice("hpe.PoseLoss.alignment", alignment, _ALIGNMENTS)
-        _check_choice("hpe.PoseLoss.joint_reduction", joint_reduction, _JOINT_REDUCTIONS)
+        _check_choice("hpe.PoseLoss.alignment", alignment, Alignment)
+        _check_choice("hpe.PoseLoss.joint_reduction", joint_reduction, JointReduction)
+        _check_choice("hpe.PoseLoss.reduction", reduction, BatchReduction)
         if not order > 0:
             raise UserError(f"hpe.PoseLoss.order: got {order}, expected a number above 0")
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
         self._options = {
             "alignment": alignment,
             "order": float(order),
@@ -154,8 +157,7 @@ class PoseLoss(keras.losses.Loss):
         return pose_error(y_true, y_pred, **self._options)
 
     def get_config(self) -> dict[str, Any]:
-        options = self._options | {"root": list(self._options["root"])}
-        return super().get_config() | {"dtype": self.dtype} | options
+        return super().get_config() | {"dtype": self.dtype} | self._options
 
 
 def _error_mm(y_true: tf.Tensor, y_pred: tf.Tensor, **options) -> tf.Tensor:
@@ -189,7 +191,7 @@ class PoseMetric(keras.metrics.MeanMetricWrapper):
         name: str = "mpjpe_mm",
         dtype: Any = None,
     ):
-        _check_choice("PoseMetric.alignment", alignment, _ALIGNMENTS)
+        _check_choice("PoseMetric.alignment", alignment, Alignment)
         self._options = {
             "alignment": alignment,
             "root": _checked_root("PoseMetric", root),
@@ -198,5 +200,4 @@ class PoseMetric(keras.metrics.MeanMetricWrapper):
         super().__init__(_error_mm, name=name, dtype=dtype, **self._options)
 
     def get_config(self) -> dict[str, Any]:
-        options = self._options | {"root": list(self._options["root"])}
-        return {"name": self.name, "dtype": self.dtype} | options
+        return {"name": self.name, "dtype": self.dtype} | self._options

@@ -83,6 +83,23 @@ def test_rescaling_takes_the_distance_of_the_midpoint_of_the_root():
     np.testing.assert_allclose(error, [(2 / 3 + 4 / 3) / 2])
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_root_at_the_camera_centre_stays_finite(jit_compile):
+    """There is no distance to divide by: the labels become 0, and p costs its own length."""
+    true, pred = tf.constant([[[0.0, 0, 0], [1, 2, 3]]]), tf.constant([[[3.0, 0, 4], [0, 2, 0]]])
+
+    @tf.function(jit_compile=jit_compile)
+    def evaluate(pred):
+        with tf.GradientTape() as tape:
+            tape.watch(pred)
+            error = pose_error(true, pred, order=1.0, joint_reduction="sum", rescale_labels=True)
+        return error, tape.gradient(error, pred)
+
+    error, gradient = evaluate(pred)
+    np.testing.assert_allclose(error, [5 + 2])
+    np.testing.assert_allclose(gradient, [[[0.6, 0, 0.8], [0, 1, 0]]], rtol=1e-6)
+
+
 def test_standardised_squared_error_of_martinez(rng):
     true, pred = rng.normal(size=(2, 6, 16, 3))
     mean, std = rng.normal(size=(16, 3)), rng.uniform(0.5, 2, size=(16, 3))
@@ -251,8 +268,13 @@ def test_metric_agrees_with_the_evaluator(alignment, metric, rng):
             "hpe.PoseLoss.joint_reduction: got 'max', expected one of mean, sum",
         ),
         ({"order": 0}, "hpe.PoseLoss.order: got 0, expected a number above 0"),
-        ({"root": ()}, "hpe.PoseLoss.root: got (), expected indices of one or more joints"),
-        ({"root": (-1,)}, "hpe.PoseLoss.root: got (-1,), expected indices of one or more joints"),
+        (
+            {"reduction": "avg"},
+            "hpe.PoseLoss.reduction: got 'avg', expected one of sum_over_batch_size, sum, mean, "
+            "mean_with_sample_weight, none",
+        ),
+        ({"root": ()}, "hpe.PoseLoss.root: got [], expected indices of one or more joints"),
+        ({"root": (-1,)}, "hpe.PoseLoss.root: got [-1], expected indices of one or more joints"),
     ],
 )
 def test_loss_refusals(options, message):
@@ -267,7 +289,7 @@ def test_loss_refusals(options, message):
             {"alignment": "procrustes"},
             "PoseMetric.alignment: got 'procrustes', expected one of none, origin, opt_scale",
         ),
-        ({"root": ()}, "PoseMetric.root: got (), expected indices of one or more joints"),
+        ({"root": ()}, "PoseMetric.root: got [], expected indices of one or more joints"),
     ],
 )
 def test_metric_refusals(options, message):

@@ -19,7 +19,7 @@ class NormClippedDense(keras.layers.Dense):
     def call(self, inputs, training=None):
         norm = keras.ops.sqrt(keras.ops.sum(keras.ops.square(self.kernel)))
         outputs = keras.ops.matmul(inputs, self.kernel / keras.ops.maximum(norm, 1.0))
-        return outputs + self.bias if self.use_bias else outputs
+        return self.activation(outputs + self.bias if self.use_bias else outputs)
 
 
 @keras.saving.register_keras_serializable(package="ige")

@@ -74,6 +74,13 @@ def test_clipped_dense_by_hand(factor, clipped):
     np.testing.assert_array_equal(layer.kernel, kernel.astype(np.float32))
 
 
+def test_clipped_dense_applies_its_activation():
+    layer = NormClippedDense(2, activation="relu", kernel_initializer="ones", use_bias=False)
+    layer.build((None, 1))
+    layer.set_weights([np.array([[0.6, -0.8]])])
+    np.testing.assert_allclose(layer(np.array([[1.0]])), [[0.6, 0]], rtol=1e-6)
+
+
 def test_residual_blocks_pass_their_input_on(rng):
     """With all block kernels zero the residual network is its first and last layer."""
     options = {"filters": 8, "num_blocks": 2, "use_batch_norm": False, "kernel_initializer": "ones"}
