@@ -1,6 +1,6 @@
 """Measures the table of errors, every metric of it, for as many poses as Human3.6M's test subjects.
 
-    python -m benchmarks.evaluate
+python -m benchmarks.evaluate
 """
 
 import argparse

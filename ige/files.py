@@ -1,7 +1,15 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that one process at a time writes to."""
 
+import contextlib
+import datetime
+import fcntl
 import os
 import pathlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+from ige.errors import UserError
 
 
 def flush(path: pathlib.Path) -> None:
@@ -14,9 +22,71 @@ def flush(path: pathlib.Path) -> None:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes `text` under a temporary name, then renames it, so that no reader sees a part."""
+    """Writes `text` under a temporary name, then renames it, so that no reader sees a part.
+
+    Two processes that write the same file take turns.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    flush(temporary)
-    temporary.rename(path)
+    with _locked(temporary, lambda holder: None) as file:
+        try:
+            file.truncate(0)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.rename(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def lock(path: pathlib.Path, when_held: Callable[[str], None]) -> Iterator[None]:
+    """Holds a lock as long as the block runs; the file is there only meanwhile.
+
+    The kernel lets go of it when the process ends, however it ends: what a killed process leaves is
+    in nobody's way.
+
+    Args:
+        path: file to lock; its folder is made.
+        when_held: called with the holder, "process 7 on host (since 2026-11-21 14:13:45)", when
+            another one holds the lock. If it returns, this waits; to refuse, it raises.
+
+    Raises:
+        UserError: the file system denies the lock.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _locked(path, when_held)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be locked: {error.strerror}; choose a folder that can be written to, "
+            "on a file system that has locks"
+        ) from error
+    with file:
+        since = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()} (since {since})")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: pathlib.Path, when_held: Callable[[str], None]) -> TextIO:
+    """Returns the file of that name, opened and locked."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(path.open("a+", encoding="utf-8"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                when_held(file.read() or "another process")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever held it may have removed or renamed the file: then this lock bars nobody.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    stack.pop_all()
+                    return file
