@@ -1,20 +1,21 @@
 """Runs the command line in a process of its own and measures it."""
 
-import dataclasses
 import os
 import platform
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import numpy as np
 
-FIRST_STEP = "first training step done"
+_FIRST_STEP = "first training step done after CPU seconds:"
 
 # Patched in, because no line that the trainer prints is tied to the first step. TensorFlow is
 # imported the way the command line does it, without what it prints.
 _MAIN = f"""
 import sys
+import time
 from ige.__main__ import _import_tensorflow, main
 
 if "--command=train" in sys.argv:
@@ -27,7 +28,7 @@ if "--command=train" in sys.argv:
         def on_train_batch_end(self, batch, logs=None):
             if not self.said:
                 self.said = True
-                print({FIRST_STEP!r}, flush=True)
+                print({_FIRST_STEP!r}, time.process_time(), flush=True)
 
     fit = keras.Model.fit
 
@@ -39,20 +40,26 @@ sys.exit(main())
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Measured:
+class Span(NamedTuple):
+    """Seconds from the start of a process: on the clock, and of its CPU time on all cores."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+class Measured(NamedTuple):
     """What one process took.
 
     Attributes:
-        seconds: from its start to its end.
+        whole: to its end.
+        first_step: to the end of the first call that ran training steps, up to 50 of them; None if
+            it trained nothing.
         gigabytes: the most memory that it ever held (resident set), 10^9 bytes.
-        first_step: seconds from its start to the end of the first execution of training steps,
-            which is of up to 50; None if there was none.
     """
 
-    seconds: float
+    whole: Span
+    first_step: Span | None
     gigabytes: float
-    first_step: float | None
 
 
 def run_ige(*arguments: str) -> Measured:
@@ -66,16 +73,17 @@ def run_ige(*arguments: str) -> Measured:
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
-            if line.strip() == FIRST_STEP:
-                first_step = time.perf_counter() - start
+            if line.startswith(_FIRST_STEP):
+                cpu_seconds = float(line.removeprefix(_FIRST_STEP))
+                first_step = Span(time.perf_counter() - start, cpu_seconds)
             else:
                 print(f"  {line.rstrip()}", flush=True)
         _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
+        whole = Span(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Measured(seconds, usage.ru_maxrss * 1024 / 1e9, first_step)
+    return Measured(whole, first_step, usage.ru_maxrss * 1024 / 1e9)
 
 
 def describe_machine() -> str:

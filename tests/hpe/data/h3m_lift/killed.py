@@ -1,7 +1,9 @@
 """Builds data sets in processes that are killed on the way; run by test_killed.py.
 
 Reads a line of JSON per build, `{"arguments": of h3m_lift, "kill_before": n or null}`, and answers
-with the exit status of its process. Imports once and forks: importing TensorFlow takes seconds.
+with the exit status of its process. Imports once and forks, because importing TensorFlow takes
+seconds; forks also write the same bytes, whereas protobuf orders the fields of an example anew in
+every process.
 """
 
 import json
