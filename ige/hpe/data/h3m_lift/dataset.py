@@ -61,18 +61,29 @@ class H3mLiftDataset:
         One process builds at a time; others wait for it and use what it built.
 
         Raises:
-            UserError: files are missing or damaged.
+            UserError: files are missing or damaged, or change meanwhile.
         """
-        if self._folder is not None or self._take_build():
+        if self._folder is not None:
             return
-        with lock(self._data_dir / _NAME / ".lock", self._say_held):
+        path = self._data_dir / _NAME / ".lock"
+        if self._take_build():
+            if path.exists():
+                # Of a killed process, unless one is building something else just now.
+                with contextlib.suppress(UserError), lock(path, _leave):
+                    self._remove_unfinished()
+            return
+        with lock(path, self._say_held):
             self._remove_unfinished()
             if self._take_build():  # another process built it meanwhile
                 return
             if self._to_be_generated:
                 _write_archives(self._manual_dir, self._spec)
             self._build(*self._locate())
-            self._take_build()
+            if not self._take_build():
+                raise UserError(
+                    f"h3m_lift: the files in {self._manual_dir} changed while they were read; run "
+                    "the command again"
+                )
 
     @property
     def _to_be_generated(self) -> bool:
@@ -227,6 +238,10 @@ class H3mLiftDataset:
             if source.detections is not None:
                 source.detections.close()
         _notice(_summary(config if isinstance(config, str) else config.name, builder.info.metadata))
+
+
+def _leave(holder: str) -> None:
+    raise UserError(f"{holder} is building")
 
 
 def _notice(text: str) -> None:

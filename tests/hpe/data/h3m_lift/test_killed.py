@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[4]
-# Generating and building changes the file system 29 times, building in place of an older build 22
+# Generating and building changes the file system 30 times, building in place of an older build 23
 # times. Each build is killed just before one of these changes.
 RNG = np.random.default_rng(0)
-POINTS_OF_BUILD = RNG.choice(range(1, 30), 4, replace=False).tolist()
-POINTS_OF_REBUILD = RNG.choice(range(1, 23), 6, replace=False).tolist()
+POINTS_OF_BUILD = RNG.choice(range(1, 31), 4, replace=False).tolist()
+POINTS_OF_REBUILD = RNG.choice(range(1, 24), 6, replace=False).tolist()
 ONES = np.ones((2, 32, 3), np.float32)
 GENERATED = {"data": "synthetic", "synthetic_sequences": 1, "synthetic_frames": 2}
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ige.errors import UserError
+from ige.files import lock
 from ige.hpe.data.h3m_lift import builder, dataset, h3m_lift
 
 
@@ -137,6 +138,40 @@ def test_the_second_of_two_builds_waits_and_uses_the_first(
         said[0],
     )
     assert len(said) == 2
+
+
+def test_files_that_change_while_they_are_read(files, manual, make, monkeypatch):
+    files.write_layout("videopose3d", manual)
+    build = dataset.H3mLiftDataset._build
+
+    def disturbed(self, source, folder):
+        build(self, source, folder)
+        with (manual / "data_3d_h36m.npz").open("ab") as file:
+            file.write(b"more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset.H3mLiftDataset, "_build", disturbed)
+        message = f"h3m_lift: the files in {manual} changed while they were read; run the command"
+        with pytest.raises(UserError, match=f"^{re.escape(message)} again$"):
+            make().prepare()
+    assert files.listed(make().sequences("test")) == files.SEQUENCES["test"]
+
+
+def test_what_others_are_building_is_left_alone(files, manual, make, tmp_path):
+    files.write_layout("baseline", manual)
+    make().prepare()
+    root = tmp_path / "tfds" / "h3m_lift"
+    theirs = root / "hourglass" / "incomplete.ABC123_1.0.0"
+    theirs.mkdir(parents=True)
+    with lock(root / ".lock", _interrupt):
+        make().prepare()
+        assert theirs.exists()
+    make().prepare()
+    assert theirs.exists()  # no lock, no look: preparing what is there stays cheap
+    (root / ".lock").touch()
+    make().prepare()
+    assert not theirs.exists()
+    assert not (root / ".lock").exists()
 
 
 def test_nothing_else_is_left_behind(files, manual, make, monkeypatch, tmp_path):
