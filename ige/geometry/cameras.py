@@ -74,12 +74,11 @@ def distort(coordinates: Array, camera: Camera) -> tf.Tensor:
     3d-pose-baseline; Brown's model has 2 (p0 y + p1 x) in place of p0 y + p1 x.
     """
     coordinates = tf.convert_to_tensor(coordinates)
-    radial = _per_joint(camera.radial, coordinates)
+    k0, k1, k2 = tf.split(_per_joint(camera.radial, coordinates), 3, axis=-1)
     tangential = _per_joint(camera.tangential, coordinates)
     swapped = tf.reverse(tangential, axis=[-1])
     square = tf.reduce_sum(tf.square(coordinates), axis=-1, keepdims=True)
-    powers = tf.concat([square, square**2, square**3], axis=-1)
-    factor = 1 + tf.reduce_sum(radial * powers, axis=-1, keepdims=True)
+    factor = 1 + square * (k0 + square * (k1 + square * k2))
     factor += tf.reduce_sum(swapped * coordinates, axis=-1, keepdims=True)
     return coordinates * factor + swapped * square
 

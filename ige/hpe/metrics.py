@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from ige.errors import UserError
 from ige.geometry import alignment
@@ -148,7 +149,7 @@ def frame_errors(
     include_procrustes: bool = True,
     absolute: bool = True,
 ) -> Errors:
-    """Returns metric -> error of every pose (n,), float64.
+    """Returns metric -> error of every pose (n,), float64. Shows progress on a terminal.
 
     - mpjpe: mean distance of the joints, both poses relative to the root, mm.
     - n_mpjpe: the same after scaling the relative prediction by <p, g> / <p, p>.
@@ -183,10 +184,11 @@ def frame_errors(
     counted = _counted(joints, root, count_root, total)
     starts = _starts(np.asarray(sequence_ids), frames)
     errors = {metric: np.full(frames, np.nan) for metric in METRICS}
-    for block in _blocks(starts, frames):
-        block_starts = starts[(starts >= block.start) & (starts < block.stop)] - block.start
-        # The same numbers wherever the model runs, and no transfer of small matrices.
-        with tf.device("CPU:0"):
+    progress = tqdm(total=frames, desc="errors", unit=" poses", leave=False, disable=None)
+    # The same numbers wherever the model runs, and no transfer of small matrices.
+    with progress, tf.device("CPU:0"):
+        for block in _blocks(starts, frames):
+            block_starts = starts[(starts >= block.start) & (starts < block.stop)] - block.start
             found = _block_errors(
                 predictions[block].astype(np.float64),
                 truth[block].astype(np.float64),
@@ -196,8 +198,9 @@ def frame_errors(
                 include_procrustes,
                 absolute,
             )
-        for metric, values in found.items():
-            errors[metric][block] = values
+            for metric, values in found.items():
+                errors[metric][block] = values
+            progress.update(block.stop - block.start)
     return errors
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import gin
 import keras
 import numpy as np
+from tqdm import tqdm
 
 from ige.errors import UserError
 from ige.geometry import cameras
@@ -175,21 +176,36 @@ class HpeProblem(TfdsProblem):
     def _view_arrays(self, sequence: Any, camera_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns normalised 2D (n, joints, 2) and camera-frame 3D (n, joints, 3), metres."""
         camera = sequence.cameras[camera_id]
-        in_camera = cameras.world_to_camera(sequence.poses.astype(np.float64), camera).numpy()
+        poses = sequence.poses.astype(np.float64)
+
+        def in_camera(skeleton: Skeleton) -> np.ndarray:
+            joints = convert(poses, get_skeleton("h36m_32"), skeleton)
+            # As one pose of many joints: a product of two matrices instead of one per frame.
+            return cameras.world_to_camera(joints.reshape(-1, 3), camera).numpy()
+
+        pose_3d = in_camera(self.skeleton)
         if camera_id in sequence.keypoints:
             pixels = sequence.keypoints[camera_id]
+            pose_2d = (pixels - camera.center) / camera.focal_length
         else:
-            joints = convert(in_camera, get_skeleton("h36m_32"), self.input_skeleton)
-            pixels = cameras.project(joints, camera).numpy()
-        pose_2d = (pixels - camera.center) / camera.focal_length
-        pose_3d = convert(in_camera, get_skeleton("h36m_32"), self.skeleton) / MM_PER_METRE
+            same = self.input_skeleton == self.skeleton
+            points = pose_3d if same else in_camera(self.input_skeleton)
+            pose_2d = cameras.project_normalised(points, camera).numpy()
+        frames = len(sequence.poses)
+        pose_3d = pose_3d.reshape(frames, -1, 3) / MM_PER_METRE
         if self._root_relative:
-            pose_3d = pose_3d - pose_3d[:, list(self.root)].mean(axis=1, keepdims=True)
-        return pose_2d.astype(np.float32), pose_3d.astype(np.float32)
+            pose_3d -= pose_3d[:, list(self.root)].mean(axis=1, keepdims=True)
+        return pose_2d.reshape(frames, -1, 2), pose_3d
 
     def load_arrays(self, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        pairs = [self._view_arrays(*view) for view in self.views(split)]
-        pose_2d, pose_3d = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
+        views = self.views(split)
+        rows = sum(len(sequence.poses) for sequence, _ in views)
+        pose_2d = np.empty((rows, *self.input_spec["pose_2d"].shape), np.float32)
+        pose_3d = np.empty((rows, *self.output_spec.shape), np.float32)
+        end = 0
+        for view in tqdm(views, desc=f"{split} poses", unit=" views", leave=False, disable=None):
+            start, end = end, end + len(view[0].poses)
+            pose_2d[start:end], pose_3d[start:end] = self._view_arrays(*view)
         return {"pose_2d": pose_2d}, pose_3d
 
     @functools.cached_property
@@ -217,11 +233,12 @@ class HpeProblem(TfdsProblem):
         if self._metric_scale:
             bones = [list(bone) for bone in self.skeleton.bones]
             _, labels = self.arrays("train")
-            child, parent = zip(*bones, strict=True)
-            lengths = np.linalg.norm(labels[:, child] - labels[:, parent], axis=-1)
-            return layers.BoneLengthScale(bones, lengths.sum(axis=-1).mean(), name="metric_scale")(
-                outputs
-            )
+            # Bone by bone: all at once would take more memory than the labels.
+            lengths = [
+                np.linalg.norm(labels[:, child] - labels[:, parent], axis=-1).mean(dtype=np.float64)
+                for child, parent in bones
+            ]
+            return layers.BoneLengthScale(bones, sum(lengths), name="metric_scale")(outputs)
         return outputs
 
     def report(self, model: keras.Model, split: str, batch_size: int) -> Report:

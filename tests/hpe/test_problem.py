@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import keras
@@ -63,6 +64,9 @@ class Recordings:
 
     def prepare(self):
         pass
+
+    def replace(self, change):
+        self._all = {subject: change(sequence) for subject, sequence in self._all.items()}
 
     def sequences(self, split):
         return [s for s in self._all.values() if (s.subject == "S9") == (split == "test")]
@@ -130,6 +134,42 @@ def test_held_out_subjects():
     assert not problem().has_validation
     assert lifting.examples_per_epoch("train") == 2 * 4
     assert lifting.examples_per_epoch("validation") == 2 * 3
+
+
+def test_held_out_subjects_are_the_validation_split_and_no_others():
+    """Rows go by subject: 2 cameras x 4 frames of S1, then 2 x 3 of S8."""
+    everyone, lifting = problem(), problem(validation_subjects=["S8"])
+    for split, rows in (("train", slice(0, 8)), ("validation", slice(8, 14))):
+        for got, expected in zip(lifting.arrays(split), everyone.arrays("train"), strict=True):
+            keras.tree.map_structure(
+                lambda a, b, rows=rows: np.testing.assert_array_equal(a, b[rows]), got, expected
+            )
+    for got, expected in zip(lifting.arrays("test"), everyone.arrays("test"), strict=True):
+        keras.tree.map_structure(np.testing.assert_array_equal, got, expected)
+
+
+def test_statistics_leave_out_who_is_held_out():
+    inputs, labels = standardised().arrays("train")
+    lifting = standardised(validation_subjects=["S8"])
+    expected = labels[:8].std(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(lifting.loss.get_config()["std"], expected, rtol=1e-6)
+    model = lifting.build_model(get_baseline_inference)
+    for name, rows in (("standardise_2d", inputs["pose_2d"]), ("unstandardise_3d", labels)):
+        mean = np.squeeze(model.get_layer(name).mean)
+        np.testing.assert_allclose(mean, rows[:8].mean(axis=0), atol=1e-6)
+
+
+def test_what_never_moves_has_a_deviation_of_a_millionth():
+    recordings = Recordings()
+    (test,) = recordings.sequences("test")
+    still = np.repeat(test.poses[:1], 3, axis=0)
+    one = {"a": test.cameras["a"]}
+    recordings.replace(lambda sequence: dataclasses.replace(sequence, poses=still, cameras=one))
+    lifting = standardised(recordings=recordings)
+    np.testing.assert_array_equal(lifting.loss.get_config()["std"], np.full((16, 3), 1e-6))
+    inputs, _ = lifting.arrays("train")
+    model = lifting.build_model(get_baseline_inference)
+    assert np.isfinite(model.predict(inputs, verbose=0)).all()
 
 
 def test_statistics_come_from_the_training_split_alone():

@@ -65,6 +65,11 @@ def stack_cameras(cameras: dict[str, Camera]) -> dict[str, Any]:
     return {"id": list(CAMERA_IDS), **fields}
 
 
+class _Info(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """Does nothing: Google has no copy, and tfds would leave a temporary folder behind."""
+
+
 class H3mLift(tfds.core.GeneratorBasedBuilder):
     """tfds builder; use `h3m_lift`, which finds the files and keeps the build up to date.
 
@@ -110,7 +115,7 @@ class H3mLift(tfds.core.GeneratorBasedBuilder):
         if joints := self.builder_config.num_keypoints:
             features["keypoints"] = _bytes(None, len(CAMERA_IDS), joints, 2, dtype=np.float32)
             features["has_keypoints"] = _bytes(len(CAMERA_IDS), dtype=np.bool_)
-        return tfds.core.DatasetInfo(
+        return _Info(
             builder=self,
             description=_DESCRIPTION,
             features=tfds.features.FeaturesDict(features),

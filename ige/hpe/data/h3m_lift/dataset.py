@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from ige.errors import UserError, nearest
+from ige.files import lock
 from ige.hpe.data.h3m_lift import detections, sources
 from ige.hpe.data.h3m_lift.builder import H3mLift, H3mLiftConfig, PoseSequence, read_sequences
 from ige.hpe.data.h3m_lift.checks import MissingFilesError
@@ -29,6 +31,7 @@ DATA = ("auto", *LAYOUTS, "synthetic")
 _NAME = "h3m_lift"
 _METADATA = "metadata.json"
 _INFO = "dataset_info.json"
+_UNFINISHED = ".unfinished-"
 
 
 class H3mLiftDataset:
@@ -55,21 +58,65 @@ class H3mLiftDataset:
     def prepare(self) -> None:
         """Builds the dataset unless an up-to-date build is there; cheap when it is.
 
+        One process builds at a time; others wait for it and use what it built.
+
         Raises:
-            UserError: files are missing or damaged.
+            UserError: files are missing or damaged, or change meanwhile.
         """
         if self._folder is not None:
             return
-        source, folder = self._locate()
+        path = self._data_dir / _NAME / ".lock"
+        if self._take_build():
+            if path.exists():
+                # Of a killed process, unless one is building something else just now.
+                with contextlib.suppress(UserError), lock(path, _leave):
+                    self._remove_unfinished()
+            return
+        with lock(path, self._say_held):
+            self._remove_unfinished()
+            if self._take_build():  # another process built it meanwhile
+                return
+            if self._to_be_generated:
+                _write_archives(self._manual_dir, self._spec)
+            self._build(*self._locate())
+            if not self._take_build():
+                raise UserError(
+                    f"h3m_lift: the files in {self._manual_dir} changed while they were read; run "
+                    "the command again"
+                )
+
+    @property
+    def _to_be_generated(self) -> bool:
+        return self._spec is not None and not self._manual_dir.is_dir()
+
+    def _take_build(self) -> bool:
+        """Whether there is a whole build of the files that are there; from then on it is used."""
+        try:
+            source, folder = self._locate()
+        except MissingFilesError:
+            if self._to_be_generated:
+                return False
+            raise
         recorded = _recorded(folder)
-        if source is not None:
-            difference = _difference(recorded, source)
-            if difference:
-                if folder.exists():
-                    _notice(f"{folder.parent.name}: {difference}; building it again")
-                self._build(source, folder)
-                recorded = _recorded(folder)
+        if source is not None and _difference(recorded, source):
+            return False
         self._metadata, self._folder = recorded, folder
+        return True
+
+    def _say_held(self, holder: str) -> None:
+        _notice(f"{holder} is building in {self._data_dir / _NAME}; waiting until it is done")
+
+    def _remove_unfinished(self) -> None:
+        """Removes what killed processes were building; called while no other one builds."""
+        # tfds keeps a build, and a file beside the builds, under such a name until it is whole.
+        for path in (self._data_dir / _NAME).glob("*/incomplete.*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        if self._spec is not None:
+            for path in self._manual_dir.parent.glob(f"{_UNFINISHED}*"):
+                shutil.rmtree(path)
 
     def sequences(self, split: str) -> list[PoseSequence]:
         """Returns the recordings of a split, 'train' or 'test', by subject and name.
@@ -126,10 +173,15 @@ class H3mLiftDataset:
         return self._data_dir / _NAME / config / str(H3mLift.VERSION)
 
     def _locate(self) -> tuple[Source | None, pathlib.Path]:
-        """Returns the files, None if they are gone but a build exists, and the build's folder."""
+        """Returns the files, None if they are gone but a build exists, and the build's folder.
+
+        Raises:
+            MissingFilesError: there is neither.
+            UserError: it is not clear which files are meant.
+        """
         name = self._detections_name
         try:
-            if self._spec is not None and not self._manual_dir.is_dir():
+            if self._to_be_generated:
                 raise MissingFilesError("generated data has not been written")
             if name is None and self._keypoints == "detections":
                 found = detections.detection_names(self._manual_dir)
@@ -138,10 +190,7 @@ class H3mLiftDataset:
         except MissingFilesError:
             if folder := self._existing_build():
                 return None, folder
-            if self._spec is None or self._manual_dir.is_dir():
-                raise
-        _write_archives(self._manual_dir, self._spec)
-        return self._locate()
+            raise
 
     def _find_source(self, detections_name: str | None) -> Source:
         layouts = [self._data] if self._data in LAYOUTS else LAYOUTS
@@ -162,6 +211,12 @@ class H3mLiftDataset:
 
     def _build(self, source: Source, folder: pathlib.Path) -> None:
         """Builds into a temporary folder that takes the place of `folder` when it is whole."""
+        if folder.exists():
+            difference = _difference(_recorded(folder), source)
+            _notice(f"{folder.parent.name}: {difference}; building it again")
+            # Removed first: without it, what is left of the old build is no whole one.
+            (folder / _METADATA).unlink(missing_ok=True)
+            shutil.rmtree(folder)
         num_keypoints = None
         if source.detections is not None:
             source.detections.load()
@@ -174,22 +229,19 @@ class H3mLiftDataset:
                 keypoints=self._keypoints,
                 num_keypoints=num_keypoints,
             )
-        self._data_dir.mkdir(parents=True, exist_ok=True)
-        # tfds deletes the old build file by file; without this one it is no whole build.
-        (folder / _METADATA).unlink(missing_ok=True)
         try:
             with _quiet():
                 builder = H3mLift(source=source, config=config, data_dir=str(self._data_dir))
-                builder.download_and_prepare(
-                    download_config=tfds.download.DownloadConfig(
-                        download_mode=tfds.GenerateMode.REUSE_CACHE_IF_EXISTS
-                    )
-                )
+                builder.download_and_prepare()
         finally:
             source.layout.close()
             if source.detections is not None:
                 source.detections.close()
         _notice(_summary(config if isinstance(config, str) else config.name, builder.info.metadata))
+
+
+def _leave(holder: str) -> None:
+    raise UserError(f"{holder} is building")
 
 
 def _notice(text: str) -> None:
@@ -257,16 +309,11 @@ def _difference(recorded: dict[str, Any], source: Source) -> str:
 def _write_archives(folder: pathlib.Path, spec: SyntheticSpec) -> None:
     """Writes generated archives under a temporary name, then renames their folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{spec.name}.") as temporary:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_UNFINISHED) as temporary:
         whole = pathlib.Path(temporary) / "whole"
         whole.mkdir()
         write_synthetic(whole, spec)
-        try:
-            whole.rename(folder)
-        except OSError:
-            # Another process wrote the same files meanwhile.
-            if not folder.is_dir():
-                raise
+        whole.rename(folder)
 
 
 def _choice(argument: str, value: str, known: tuple[str, ...]) -> None:

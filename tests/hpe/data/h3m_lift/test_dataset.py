@@ -92,6 +92,25 @@ def test_provenance(files, manual, make):
     }
 
 
+def test_a_file_that_is_read_twice_is_named_once(files, manual, make):
+    """Poses and 2D poses come from one archive."""
+    entries = files.baseline_entries() | files.hourglass_entries("StackedHourglass")
+    files.write_zip(manual / "h36m.zip", entries)
+    size = (manual / "h36m.zip").stat().st_size
+    assert make(keypoints="hourglass").provenance["files"] == [{"name": "h36m.zip", "size": size}]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_metres_of_any_type_become_millimetres_without_loss(files, manual, make, dtype):
+    """The nearest float32 to 1000 times what is in the file; in float16 4.988 m would be 4988."""
+    metres = np.full((2, 32, 3), 4.9893, dtype)
+    positions = {subject: {"Waiting": metres} for subject in files.RECORDINGS}
+    files.write_npz(manual / "data_3d_h36m.npz", positions_3d=positions)
+    (first, *_) = make().sequences("train")
+    assert first.poses.dtype == np.float32
+    np.testing.assert_array_equal(first.poses, np.float32(1000 * float(metres[0, 0, 0])))
+
+
 def test_what_is_said_while_building(files, manual, make, capsys):
     files.write_official(manual, also=["_ALL"])
     entries = files.hourglass_entries(

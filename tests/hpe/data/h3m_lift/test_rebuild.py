@@ -1,11 +1,15 @@
 """When a build is reused, made again, or refused."""
 
+import os
 import re
+import tempfile
+import threading
 
 import numpy as np
 import pytest
 
 from ige.errors import UserError
+from ige.files import lock
 from ige.hpe.data.h3m_lift import builder, dataset, h3m_lift
 
 
@@ -82,6 +86,105 @@ def test_an_interrupted_build_is_none(files, manual, make, monkeypatch, tmp_path
     assert _built(tmp_path) == ["projection"]
 
 
+def test_an_old_build_is_none_while_a_new_one_takes_its_place(
+    files, manual, make, monkeypatch, tmp_path
+):
+    files.write_layout("videopose3d", manual)
+    make().prepare()
+    files.write_layout("baseline", manual)
+    monkeypatch.setattr(dataset.shutil, "rmtree", _interrupt)
+    with pytest.raises(_InterruptedError):
+        make().prepare()
+    (folder,) = tmp_path.glob("tfds/h3m_lift/projection/1.0.0")
+    assert (folder / "dataset_info.json").exists()
+    assert not (folder / "metadata.json").exists()
+    for name in ("h36m.zip", "data_3d_h36m.npz"):
+        (manual / name).unlink()
+    with pytest.raises(UserError, match=r"no Human3\.6M poses in"):
+        make().prepare()
+
+
+def test_the_second_of_two_builds_waits_and_uses_the_first(
+    files, manual, make, monkeypatch, tmp_path, capsys
+):
+    files.write_layout("baseline", manual)
+    building, waiting, built = threading.Event(), threading.Event(), []
+    build, say_held = dataset.H3mLiftDataset._build, dataset.H3mLiftDataset._say_held
+
+    def slow_build(self, source, folder):
+        building.set()
+        assert waiting.wait(60)
+        build(self, source, folder)
+        built.append(folder)
+
+    def say(self, holder):
+        say_held(self, holder)
+        waiting.set()
+
+    monkeypatch.setattr(dataset.H3mLiftDataset, "_build", slow_build)
+    monkeypatch.setattr(dataset.H3mLiftDataset, "_say_held", say)
+    first, second = make(), make()
+    thread = threading.Thread(target=first.prepare)
+    thread.start()
+    assert building.wait(60)
+    second.prepare()
+    thread.join()
+    assert len(built) == 1
+    assert second.provenance == first.provenance
+    said = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        rf"h3m_lift: process {os.getpid()} on \S+ \(since [-0-9]+ [:0-9]+\) is building in "
+        rf"{re.escape(str(tmp_path))}/tfds/h3m_lift; waiting until it is done",
+        said[0],
+    )
+    assert len(said) == 2
+
+
+def test_files_that_change_while_they_are_read(files, manual, make, monkeypatch):
+    files.write_layout("videopose3d", manual)
+    build = dataset.H3mLiftDataset._build
+
+    def disturbed(self, source, folder):
+        build(self, source, folder)
+        with (manual / "data_3d_h36m.npz").open("ab") as file:
+            file.write(b"more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset.H3mLiftDataset, "_build", disturbed)
+        message = f"h3m_lift: the files in {manual} changed while they were read; run the command"
+        with pytest.raises(UserError, match=f"^{re.escape(message)} again$"):
+            make().prepare()
+    assert files.listed(make().sequences("test")) == files.SEQUENCES["test"]
+
+
+def test_what_others_are_building_is_left_alone(files, manual, make, tmp_path):
+    files.write_layout("baseline", manual)
+    make().prepare()
+    root = tmp_path / "tfds" / "h3m_lift"
+    theirs = root / "hourglass" / "incomplete.ABC123_1.0.0"
+    theirs.mkdir(parents=True)
+    with lock(root / ".lock", _interrupt):
+        make().prepare()
+        assert theirs.exists()
+    make().prepare()
+    assert theirs.exists()  # no lock, no look: preparing what is there stays cheap
+    (root / ".lock").touch()
+    make().prepare()
+    assert not theirs.exists()
+    assert not (root / ".lock").exists()
+
+
+def test_nothing_else_is_left_behind(files, manual, make, monkeypatch, tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    files.write_layout("baseline", manual)
+    make().prepare()
+    assert list(temporary.iterdir()) == []
+    names = {path.name for path in (tmp_path / "tfds" / "h3m_lift").iterdir()}
+    assert names == {".config", "projection"}
+
+
 def test_what_a_killed_build_leaves_is_none(files, manual, make, tmp_path):
     files.write_layout("baseline", manual)
     make().prepare()
@@ -92,6 +195,7 @@ def test_what_a_killed_build_leaves_is_none(files, manual, make, tmp_path):
         make().prepare()
     (manual / "gone.zip").rename(manual / "h36m.zip")
     assert files.listed(make().sequences("test")) == files.SEQUENCES["test"]
+    assert [path.name for path in whole.parent.iterdir()] == ["1.0.0"]
 
 
 def test_bad_data_stops_the_build(files, manual, make, tmp_path):

@@ -1,0 +1,1 @@
+"""One script per figure that the documentation quotes; each prints what it measured, and where."""

@@ -1,0 +1,95 @@
+"""Runs the command line in a process of its own and measures it."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+_FIRST_STEP = "first training step done after CPU seconds:"
+
+# Patched in, because no line that the trainer prints is tied to the first step. TensorFlow is
+# imported the way the command line does it, without what it prints.
+_MAIN = f"""
+import sys
+import time
+from ige.__main__ import _import_tensorflow, main
+
+if "--command=train" in sys.argv:
+    _import_tensorflow()
+    import keras
+
+    class FirstStep(keras.callbacks.Callback):
+        said = False
+
+        def on_train_batch_end(self, batch, logs=None):
+            if not self.said:
+                self.said = True
+                print({_FIRST_STEP!r}, time.process_time(), flush=True)
+
+    fit = keras.Model.fit
+
+    def fit_and_say(self, *args, callbacks=(), **kwargs):
+        return fit(self, *args, callbacks=[*callbacks, FirstStep()], **kwargs)
+
+    keras.Model.fit = fit_and_say
+sys.exit(main())
+"""
+
+
+class Span(NamedTuple):
+    """Seconds from the start of a process: on the clock, and of its CPU time on all cores."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+class Measured(NamedTuple):
+    """What one process took.
+
+    Attributes:
+        whole: to its end.
+        first_step: to the end of the first call that ran training steps, up to 50 of them; None if
+            it trained nothing.
+        gigabytes: the most memory that it ever held (resident set), 10^9 bytes.
+    """
+
+    whole: Span
+    first_step: Span | None
+    gigabytes: float
+
+
+def run_ige(*arguments: str) -> Measured:
+    """Runs `python -m ige` with these arguments, passes its output on, and measures it.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    command = [sys.executable, "-c", _MAIN, *arguments]
+    first_step = None
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith(_FIRST_STEP):
+                cpu_seconds = float(line.removeprefix(_FIRST_STEP))
+                first_step = Span(time.perf_counter() - start, cpu_seconds)
+            else:
+                print(f"  {line.rstrip()}", flush=True)
+        _, status, usage = os.wait4(process.pid, 0)
+        whole = Span(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Measured(whole, first_step, usage.ru_maxrss * 1024 / 1e9)
+
+
+def describe_machine() -> str:
+    """Returns what the figures depend on: cores, their load by others, versions."""
+    load = os.getloadavg()[0]
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}), load {load:.1f}, "
+        f"Python {platform.python_version()}, NumPy {np.__version__}"
+    )
