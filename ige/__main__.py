@@ -94,12 +94,16 @@ def _run(arguments: argparse.Namespace) -> None:
     configs.locate(arguments.gin_file, arguments.config_dir)
     _import_tensorflow()
     name = configs.parse(arguments.gin_file, bindings, arguments.config_dir)
-    if command == "print_config":
-        print(parameters.to_text(parameters.resolved()))
-        return
-    from ige import runners
+    from ige import distribution, runners
 
-    getattr(runners, command)(config_name=name)
+    # Workers have to meet before TensorFlow computes anything; gin then makes everything in scope.
+    spread = distribution.strategy().scope() if command == "train" else contextlib.nullcontext()
+    with spread:
+        parameters.try_keras_objects()
+        if command == "print_config":
+            print(parameters.to_text(parameters.resolved()))
+        else:
+            getattr(runners, command)(config_name=name)
 
 
 def _file_errors() -> tuple[type[Exception], ...]:

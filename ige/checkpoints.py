@@ -13,11 +13,13 @@ import json
 import pathlib
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ige.errors import UserError
 from ige.files import flush
@@ -86,7 +88,7 @@ def _metric_variables(model: keras.Model) -> list[Any]:
 
 
 def _values(variables: list[Any]) -> list[Any]:
-    return [np.asarray(variable).tolist() for variable in variables]
+    return [tf.convert_to_tensor(variable).numpy().tolist() for variable in variables]
 
 
 def _assign(variables: list[Any], values: list[Any]) -> None:
@@ -120,6 +122,7 @@ class Checkpoints:
         self._keep = keep
         self._judged_by = judged_by
         self._writes = writes
+        self._saved: Position | None = None
 
     def positions(self) -> list[Position]:
         """Returns where there is a checkpoint, ascending."""
@@ -143,7 +146,10 @@ class Checkpoints:
         Raises:
             UserError: the disk is full or cannot be written; the checkpoints before are intact.
         """
-        # All workers have to read the metrics, which are sums over them.
+        if position == self._saved:
+            return
+        self._saved = position
+        # Of several workers all have to read the metrics, which are sums over them.
         state = TrainingState(
             *position,
             history,
@@ -151,7 +157,10 @@ class Checkpoints:
             _values(_metric_variables(model)) if position.step else [],
             self._judged_by,
         )
-        if not self._writes or self.path(position).exists():
+        if not self._writes:
+            # Keras's saving talks to the other workers: they all have to do it.
+            with tempfile.TemporaryDirectory() as folder:
+                model.save(pathlib.Path(folder) / "model.keras")
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

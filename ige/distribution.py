@@ -1,9 +1,10 @@
 """Training on several devices of one machine, or of several machines."""
 
+import functools
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import gin
@@ -79,20 +80,27 @@ def any_worker(flag: bool) -> bool:
 
 def from_chief(value: int) -> int:
     """Returns the chief's value in every worker; all have to ask."""
-    return _all_values(value)[0]
+    return int(_all_values(value)[0])
 
 
 def _all_values(value: int) -> list[int]:
     """Returns the values of all devices, in the order of the workers."""
     if not is_multi_worker():
         return [value]
-    spread = tf.distribute.get_strategy()
+    return _gather_function(tf.distribute.get_strategy())(tf.constant(value, tf.int64)).numpy()
 
-    def gathered() -> tf.Tensor:
-        return tf.distribute.get_replica_context().all_gather(tf.constant([value], tf.int64), 0)
 
-    everywhere = spread.run(gathered)
-    return spread.experimental_local_results(everywhere)[0].numpy().tolist()
+@functools.cache
+def _gather_function(spread: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns value -> the values of all devices; compiled once, as TensorFlow asks for."""
+
+    def own(value: tf.Tensor) -> tf.Tensor:
+        rank = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return value * tf.one_hot(rank, spread.num_replicas_in_sync, dtype=value.dtype)
+
+    return tf.function(
+        lambda value: spread.reduce("SUM", spread.run(own, (value,)), axis=None), autograph=False
+    )
 
 
 def check(optimizer: keras.Optimizer, batch_size: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ige.errors import UserError, did_you_mean, first_line, nearest
 
-COMMANDS_WITH_CONFIG = ("train", "evaluate", "prepare", "default_model_dir")
+COMMANDS_WITH_CONFIG = ("train", "evaluate", "prepare", "default_model_dir", "strategy")
 _UNIONS = (typing.Union, types.UnionType)
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -149,8 +149,6 @@ def resolved(roots: Sequence[str] = COMMANDS_WITH_CONFIG) -> dict[str, Parameter
             found[f"{key}.{name}"] = Parameter(value, name in bound)
             for inner, reference in _referred(raw, scopes):
                 _check_call(f"{key}.{name}", reference, inner)
-        if selector.startswith("keras."):
-            _check_keras(key, selector, scopes)
     return found
 
 
@@ -172,15 +170,25 @@ def _check_call(name: str, reference: Any, scopes: list[str]) -> None:
             )
 
 
-def _check_keras(key: str, selector: str, scopes: list[str]) -> None:
-    """Makes a Keras object, which costs little, to see whether Keras takes its parameters."""
+def try_keras_objects() -> None:
+    """Makes the Keras objects, which cost little, to see whether Keras takes their parameters.
+
+    TensorFlow computes when an optimizer is made: what has to precede that goes before this.
+
+    Raises:
+        UserError: Keras refuses one.
+    """
     import gin
 
-    try:
-        with gin.config_scope(scopes):
-            gin.get_configurable(selector)()
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{key}: Keras refuses it: {first_line(error)}") from error
+    for scopes, selector, _ in _walk(COMMANDS_WITH_CONFIG):
+        if not selector.startswith("keras."):
+            continue
+        try:
+            with gin.config_scope(scopes):
+                gin.get_configurable(selector)()
+        except (ValueError, TypeError) as error:
+            key = "/".join([*scopes, _short(selector)])
+            raise UserError(f"{key}: Keras refuses it: {first_line(error)}") from error
 
 
 def _parameters(selector: str) -> Iterator[tuple[str, inspect.Parameter]]:

@@ -25,13 +25,11 @@ def train(config_name: str) -> None:
     """Trains, or continues training, the experiment."""
     model_dir = default_model_dir(config_name)
     try:
-        # gin makes the problem and the optimizer in the scope too.
-        with distribution.strategy().scope():
-            training.train(
-                model_dir,
-                parameters.to_text(parameters.resolved()),
-                lambda problem: RunRecord(model_dir, problem, config_name),
-            )
+        training.train(
+            model_dir,
+            parameters.to_text(parameters.resolved()),
+            lambda problem: RunRecord(model_dir, problem, config_name),
+        )
     except tf.errors.UnavailableError as error:
         distribution.rejoin(error)
 

@@ -109,6 +109,10 @@ class StepLoop:
         _, figures, bad = tf.while_loop(
             lambda index, *_: index < last, body, (first, nothing, tf.constant(_NEVER))
         )
+        if self._replicas > 1:
+            # Reading metrics sums over the devices, and what is not finite in any spoils the sum;
+            # all workers have to agree on that, so none of them looks at its own steps.
+            figures, bad = self._model.get_metrics_result(), last - 1
         return figures, bad, tf.stack([_all_finite([variable]) for variable in self._watched])
 
     def __call__(self, chunk: Any, first: int, last: int) -> dict[str, float]:
@@ -119,9 +123,6 @@ class StepLoop:
                 workers raise it, as of the last row.
         """
         figures, bad, finite = self._compiled(chunk, tf.constant(first), tf.constant(last))
-        if self._replicas > 1:
-            # Reading sums over the devices, and any that is not finite spoils the sum.
-            figures, bad = self._model.get_metrics_result(), last - 1
         figures = {name: float(value) for name, value in figures.items()}
         # Figures are running means: what was not finite once stays so.
         spoilt = [name for name, value in figures.items() if not math.isfinite(value)]
@@ -265,6 +266,6 @@ class Run:
             self.checkpoints.save(self.model, self.position, self.history)
 
     def _write_log(self, prefix: str, figures: dict[str, float]) -> None:
-        rate = {"learning_rate": float(self.model.optimizer.learning_rate)}
+        rate = {"learning_rate": float(tf.convert_to_tensor(self.model.optimizer.learning_rate))}
         step = self.position.epoch * self.steps + self.position.step
         self.log.scalars(prefix, figures | rate, step)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import gin
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ige import distribution
 from ige.checkpoints import Checkpoints, Position, TrainingState
@@ -50,7 +51,7 @@ def _scheduled(
     """Returns epoch -> learning rate, None if the optimizer sees to it."""
     if lr_schedule is None:
         return None
-    initial = float(optimizer.learning_rate)
+    initial = float(tf.convert_to_tensor(optimizer.learning_rate))
     try:
         optimizer.learning_rate = initial
     except TypeError as error:

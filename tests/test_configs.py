@@ -424,8 +424,12 @@ def test_parts_are_not_experiments(folder):
     ],
 )
 def test_what_keras_would_refuse(folder, binding, message):
-    with pytest.raises(UserError, match=re.escape(message)):
+    def parse_and_try():
         parse(folder, "import ige.gin_keras", "trainer.helper = @optimizers.Adam()", binding)
+        parameters.try_keras_objects()
+
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse_and_try()
 
 
 def test_macro_that_a_file_has_replaced_cannot_be_set_in_vain(folder):

@@ -147,7 +147,11 @@ def test_folder_that_is_a_file_is_one_line_and_status_2(capsys, tmp_path, tiny):
     flags = ["--gin_file=hpe/b128-1", "--command=prepare"]
     status, _, err = run(capsys, *flags, *(f"--gin_param={binding}" for binding in bindings))
     assert status == 2
-    assert re.fullmatch(rf"ige: Not a directory: '{path}/.*'\n", err)
+    assert re.fullmatch(
+        rf"ige: {path}/\S+: cannot be locked: Not a directory; choose a folder that can be written "
+        r"to, on a file system that has locks\n",
+        err,
+    )
 
 
 def test_file_that_fails_in_tensorflow_is_one_line_and_status_2(capsys, monkeypatch):
