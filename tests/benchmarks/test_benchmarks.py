@@ -51,5 +51,7 @@ def test_evaluation_is_measured(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["evaluate", "--poses=100"])
     evaluate.main()
     printed = capsys.readouterr().out
-    assert re.search(r"^100 poses in \d+\.\d s \(at most 20\); \d+ cores", printed, re.MULTILINE)
+    assert re.search(
+        r"^100 poses in \d+\.\d s \(at most 20\); \d{4}-\d\d-\d\d, \d+ cores", printed, re.MULTILINE
+    )
     assert "P-MPJPE" in printed
