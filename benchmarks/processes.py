@@ -10,6 +10,8 @@ import time
 from typing import NamedTuple
 
 _FIRST_STEP = "first training step done after CPU seconds:"
+# The kernel's own count for a child (ru_maxrss) starts with what its parent holds.
+_MEMORY = "most kilobytes held:"
 
 # Patched in, because no line that the trainer prints is tied to the first step. TensorFlow is
 # imported the way the command line does it, without what it prints.
@@ -36,7 +38,10 @@ if "--command=train" in sys.argv:
         make(self, [*(callbacks or ()), FirstStep()], *args, **kwargs)
 
     keras.callbacks.CallbackList.__init__ = make_with_one_more
-sys.exit(main())
+status = main()
+with open("/proc/self/status") as file:
+    print({_MEMORY!r}, next(line.split()[1] for line in file if line.startswith("VmHWM")))
+sys.exit(status)
 """
 
 
@@ -69,13 +74,15 @@ def run_ige(*arguments: str) -> Measured:
         subprocess.CalledProcessError: it failed.
     """
     command = [sys.executable, "-c", _MAIN, *arguments]
-    first_step = None
+    first_step, kilobytes = None, 0
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             if line.startswith(_FIRST_STEP):
                 cpu_seconds = float(line.removeprefix(_FIRST_STEP))
                 first_step = Span(time.perf_counter() - start, cpu_seconds)
+            elif line.startswith(_MEMORY):
+                kilobytes = int(line.removeprefix(_MEMORY))
             else:
                 print(f"  {line.rstrip()}", flush=True)
         _, status, usage = os.wait4(process.pid, 0)
@@ -83,7 +90,7 @@ def run_ige(*arguments: str) -> Measured:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Measured(whole, first_step, usage.ru_maxrss * 1024 / 1e9)
+    return Measured(whole, first_step, kilobytes * 1024 / 1e9)
 
 
 def describe_machine() -> str:
