@@ -2,11 +2,11 @@
 
     python -m benchmarks.prepare
 
-Writes `data_3d_h36m.npz` as VideoPose3D's script makes it, the layout of most work since 2019, with
-procedural motion: 7 subjects, 30 recordings each, 2,500 frames each; with four cameras 2.1 million
-pairs of poses. Then runs `--command=prepare` and one epoch of `hpe/b128-1` on it, each in a process
-of its own. Writing the archive is not measured. Needs 2 GB of disk in the folder for temporary
-files (or `--folder`), and a few minutes.
+Writes `data_3d_h36m.npz`, the layout of VideoPose3D, with procedural motion: 7 subjects, 30
+recordings each, 2,500 frames each; with four cameras 2.1 million pairs of poses. Then runs
+`--command=prepare` and one epoch of `hpe/b128-1` on it, each in a process of its own. Writing the
+archive is not measured. Needs 1 GB of disk in the folder for temporary files (or `--folder`), and a
+few minutes.
 """
 
 import argparse

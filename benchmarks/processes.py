@@ -1,5 +1,7 @@
 """Runs the command line in a process of its own and measures it."""
 
+import datetime
+import importlib.metadata
 import os
 import platform
 import subprocess
@@ -7,9 +9,9 @@ import sys
 import time
 from typing import NamedTuple
 
-import numpy as np
-
 _FIRST_STEP = "first training step done after CPU seconds:"
+# The kernel's own count for a child (ru_maxrss) starts with what its parent holds.
+_MEMORY = "most kilobytes held:"
 
 # Patched in, because no line that the trainer prints is tied to the first step. TensorFlow is
 # imported the way the command line does it, without what it prints.
@@ -30,13 +32,16 @@ if "--command=train" in sys.argv:
                 self.said = True
                 print({_FIRST_STEP!r}, time.process_time(), flush=True)
 
-    fit = keras.Model.fit
+    make = keras.callbacks.CallbackList.__init__
 
-    def fit_and_say(self, *args, callbacks=(), **kwargs):
-        return fit(self, *args, callbacks=[*callbacks, FirstStep()], **kwargs)
+    def make_with_one_more(self, callbacks=None, *args, **kwargs):
+        make(self, [*(callbacks or ()), FirstStep()], *args, **kwargs)
 
-    keras.Model.fit = fit_and_say
-sys.exit(main())
+    keras.callbacks.CallbackList.__init__ = make_with_one_more
+status = main()
+with open("/proc/self/status") as file:
+    print({_MEMORY!r}, next(line.split()[1] for line in file if line.startswith("VmHWM")))
+sys.exit(status)
 """
 
 
@@ -69,13 +74,15 @@ def run_ige(*arguments: str) -> Measured:
         subprocess.CalledProcessError: it failed.
     """
     command = [sys.executable, "-c", _MAIN, *arguments]
-    first_step = None
+    first_step, kilobytes = None, 0
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             if line.startswith(_FIRST_STEP):
                 cpu_seconds = float(line.removeprefix(_FIRST_STEP))
                 first_step = Span(time.perf_counter() - start, cpu_seconds)
+            elif line.startswith(_MEMORY):
+                kilobytes = int(line.removeprefix(_MEMORY))
             else:
                 print(f"  {line.rstrip()}", flush=True)
         _, status, usage = os.wait4(process.pid, 0)
@@ -83,13 +90,13 @@ def run_ige(*arguments: str) -> Measured:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Measured(whole, first_step, usage.ru_maxrss * 1024 / 1e9)
+    return Measured(whole, first_step, kilobytes * 1024 / 1e9)
 
 
 def describe_machine() -> str:
-    """Returns what the figures depend on: cores, their load by others, versions."""
-    load = os.getloadavg()[0]
+    """Returns what the figures depend on: date, cores, their load by others, versions."""
+    versions = (f"{name} {importlib.metadata.version(name)}" for name in ("tensorflow", "numpy"))
     return (
-        f"{os.cpu_count()} cores ({platform.machine()}), load {load:.1f}, "
-        f"Python {platform.python_version()}, NumPy {np.__version__}"
+        f"{datetime.date.today()}, {os.cpu_count()} cores ({platform.machine()}), load "
+        f"{os.getloadavg()[0]:.1f}, Python {platform.python_version()}, {', '.join(versions)}"
     )

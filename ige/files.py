@@ -25,8 +25,10 @@ def write_text(path: pathlib.Path, text: str) -> None:
     """Writes `text` under a temporary name, then renames it, so that no reader sees a part.
 
     Two processes that write the same file take turns.
+
+    Raises:
+        UserError: the file cannot be opened, or not locked.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     with _locked(temporary, lambda holder: None) as file:
         try:
@@ -48,22 +50,14 @@ def lock(path: pathlib.Path, when_held: Callable[[str], None]) -> Iterator[None]
     in nobody's way.
 
     Args:
-        path: file to lock; its folder is made.
+        path: file to lock; its folder is made if there is none.
         when_held: called with the holder, "process 7 on host (since 2026-11-21 14:13:45)", when
             another one holds the lock. If it returns, this waits; to refuse, it raises.
 
     Raises:
-        UserError: the file system denies the lock.
+        UserError: the file cannot be opened, or not locked.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = _locked(path, when_held)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be locked: {error.strerror}; choose a folder that can be written to, "
-            "on a file system that has locks"
-        ) from error
-    with file:
+    with _locked(path, when_held) as file:
         since = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} (since {since})")
@@ -75,18 +69,25 @@ def lock(path: pathlib.Path, when_held: Callable[[str], None]) -> Iterator[None]
 
 
 def _locked(path: pathlib.Path, when_held: Callable[[str], None]) -> TextIO:
-    """Returns the file of that name, opened and locked."""
-    while True:
-        with contextlib.ExitStack() as stack:
-            file = stack.enter_context(path.open("a+", encoding="utf-8"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                when_held(file.read() or "another process")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            # Whoever held it may have removed or renamed the file: then this lock bars nobody.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    stack.pop_all()
-                    return file
+    """Returns the file of that name, opened and locked; see `lock`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with contextlib.ExitStack() as stack:
+                file = stack.enter_context(path.open("a+", encoding="utf-8"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.seek(0)
+                    when_held(file.read() or "another process")
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                # Whoever held it may have removed or renamed it: then this lock bars nobody.
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                        stack.pop_all()
+                        return file
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be locked: {error.strerror}; choose a folder that can be written to, "
+            "on a file system that has locks"
+        ) from error

@@ -146,3 +146,5 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"), lock(path, refuse):
         pass
+    with pytest.raises(UserError, match=r"/\.b\.json\.tmp: cannot be locked: Not a directory; "):
+        write_text(path.with_name("b.json"), "new")

@@ -81,7 +81,7 @@ def _imports(folder: str) -> Iterator[tuple[str, str]]:
     """Yields (distribution, file) of every third-party import in the modules under `folder`."""
     distributions = importlib.metadata.packages_distributions()
     paths = sorted((ROOT / folder).rglob("*.py"))
-    ours = {"ige", *(path.stem for path in paths if path.parent == ROOT / folder)}
+    ours = {"ige", "benchmarks", *(path.stem for path in paths if path.parent == ROOT / folder)}
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):

@@ -82,12 +82,15 @@ def _counted(joints: Sequence[int] | None, root: int, count_root: bool, total: i
     return counted
 
 
-def _blocks(starts: np.ndarray, frames: int) -> Iterator[slice]:
-    """Yields slices of whole sequences: of about `_BLOCK` rows, or of one longer sequence."""
+def _blocks(starts: np.ndarray, frames: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields slices of whole sequences, and where in the slice each begins.
+
+    A slice has about `_BLOCK` rows, or one longer sequence.
+    """
     begin = 0
     for end in np.r_[starts[1:], frames]:
         if end - begin >= _BLOCK or end == frames:
-            yield slice(begin, end)
+            yield slice(begin, end), starts[(starts >= begin) & (starts < end)] - begin
             begin = end
 
 
@@ -114,6 +117,7 @@ def _block_errors(
     def distances(aligned: np.ndarray, target: np.ndarray) -> np.ndarray:
         return np.linalg.norm((aligned - target)[:, counted], axis=-1)
 
+    predictions, truth = (poses.astype(np.float64) for poses in (predictions, truth))
     relative, target = (poses - poses[:, root : root + 1] for poses in (predictions, truth))
     errors = {}
     joint_errors = distances(relative, target)
@@ -181,23 +185,14 @@ def frame_errors(
     predictions, truth = np.asarray(predictions), np.asarray(truth)
     _check_poses(predictions, truth)
     frames, total = truth.shape[:2]
-    counted = _counted(joints, root, count_root, total)
+    options = (root, _counted(joints, root, count_root, total), include_procrustes, absolute)
     starts = _starts(np.asarray(sequence_ids), frames)
     errors = {metric: np.full(frames, np.nan) for metric in METRICS}
     progress = tqdm(total=frames, desc="errors", unit=" poses", leave=False, disable=None)
     # The same numbers wherever the model runs, and no transfer of small matrices.
     with progress, tf.device("CPU:0"):
-        for block in _blocks(starts, frames):
-            block_starts = starts[(starts >= block.start) & (starts < block.stop)] - block.start
-            found = _block_errors(
-                predictions[block].astype(np.float64),
-                truth[block].astype(np.float64),
-                block_starts,
-                root,
-                counted,
-                include_procrustes,
-                absolute,
-            )
+        for block, begins in _blocks(starts, frames):
+            found = _block_errors(predictions[block], truth[block], begins, *options)
             for metric, values in found.items():
                 errors[metric][block] = values
             progress.update(block.stop - block.start)

@@ -1,7 +1,9 @@
 """Lifting 2D poses to 3D: data in the camera frame, pose loss, the table of errors."""
 
 import functools
+import itertools
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import gin
@@ -173,29 +175,36 @@ class HpeProblem(TfdsProblem):
             for camera in (sequence.cameras if projected else sequence.keypoints)
         ]
 
-    def _view_arrays(self, sequence: Any, camera_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns normalised 2D (n, joints, 2) and camera-frame 3D (n, joints, 3), metres."""
-        camera = sequence.cameras[camera_id]
+    def _rows(self, sequence: Any, camera_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what some cameras see of a sequence of n frames, one camera after the other.
+
+        Returns:
+            Normalised 2D (cameras * n, joints, 2) and camera-frame 3D (cameras * n, joints, 3),
+            metres.
+        """
+        each = zip(*(sequence.cameras[camera_id] for camera_id in camera_ids), strict=True)
+        stacked = cameras.Camera(*map(np.stack, each))
         poses = sequence.poses.astype(np.float64)
 
         def in_camera(skeleton: Skeleton) -> np.ndarray:
             joints = convert(poses, get_skeleton("h36m_32"), skeleton)
             # As one pose of many joints: a product of two matrices instead of one per frame.
-            return cameras.world_to_camera(joints.reshape(-1, 3), camera).numpy()
+            return cameras.world_to_camera(joints.reshape(1, -1, 3), stacked).numpy()
 
-        pose_3d = in_camera(self.skeleton)
-        if camera_id in sequence.keypoints:
-            pixels = sequence.keypoints[camera_id]
-            pose_2d = (pixels - camera.center) / camera.focal_length
+        points = in_camera(self.skeleton)
+        if self.dataset.keypoint_skeleton is not None:
+            pixels = [sequence.keypoints[camera_id] for camera_id in camera_ids]
+            pixels = np.stack(pixels).reshape(len(camera_ids), -1, 2).astype(np.float64)
+            pose_2d = cameras.normalise(pixels, stacked).numpy()
         else:
             same = self.input_skeleton == self.skeleton
-            points = pose_3d if same else in_camera(self.input_skeleton)
-            pose_2d = cameras.project_normalised(points, camera).numpy()
-        frames = len(sequence.poses)
-        pose_3d = pose_3d.reshape(frames, -1, 3) / MM_PER_METRE
+            projected = points if same else in_camera(self.input_skeleton)
+            pose_2d = cameras.project_normalised(projected, stacked).numpy()
+        pose_2d = pose_2d.reshape(-1, self.input_skeleton.num_joints, 2)
+        pose_3d = points.reshape(-1, self.skeleton.num_joints, 3) / MM_PER_METRE
         if self._root_relative:
             pose_3d -= pose_3d[:, list(self.root)].mean(axis=1, keepdims=True)
-        return pose_2d.reshape(frames, -1, 2), pose_3d
+        return pose_2d, pose_3d
 
     def load_arrays(self, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
         views = self.views(split)
@@ -203,9 +212,13 @@ class HpeProblem(TfdsProblem):
         pose_2d = np.empty((rows, *self.input_spec["pose_2d"].shape), np.float32)
         pose_3d = np.empty((rows, *self.output_spec.shape), np.float32)
         end = 0
-        for view in tqdm(views, desc=f"{split} poses", unit=" views", leave=False, disable=None):
-            start, end = end, end + len(view[0].poses)
-            pose_2d[start:end], pose_3d[start:end] = self._view_arrays(*view)
+        progress = tqdm(total=rows, desc=f"{split} poses", unit=" poses", leave=False, disable=None)
+        with progress:
+            for _, group in itertools.groupby(views, key=lambda view: id(view[0])):
+                (sequence, *_), camera_ids = zip(*group, strict=True)
+                start, end = end, end + len(camera_ids) * len(sequence.poses)
+                pose_2d[start:end], pose_3d[start:end] = self._rows(sequence, camera_ids)
+                progress.update(end - start)
         return {"pose_2d": pose_2d}, pose_3d
 
     @functools.cached_property
