@@ -170,7 +170,7 @@ def _check_call(name: str, reference: Any, scopes: list[str]) -> None:
             )
 
 
-def try_keras_objects() -> None:
+def try_keras_objects(roots: Sequence[str] = COMMANDS_WITH_CONFIG) -> None:
     """Makes the Keras objects, which cost little, to see whether Keras takes their parameters.
 
     TensorFlow computes when an optimizer is made: what has to precede that goes before this.
@@ -180,7 +180,7 @@ def try_keras_objects() -> None:
     """
     import gin
 
-    for scopes, selector, _ in _walk(COMMANDS_WITH_CONFIG):
+    for scopes, selector, _ in _walk(roots):
         if not selector.startswith("keras."):
             continue
         try:

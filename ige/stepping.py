@@ -59,7 +59,9 @@ class StepLoop:
         self._strategy = tf.distribute.get_strategy()
         self._replicas = self._strategy.num_replicas_in_sync
         index = tf.TensorSpec((), tf.int32)
-        # Tracing makes what Keras makes lazily: the states of metrics and optimizers.
+        if model.optimizer:  # on several devices its state cannot be made while tracing
+            model.optimizer.build(model.trainable_variables)
+        # Tracing makes what else Keras makes lazily: the states of the metrics.
         self._step = tf.function(self._one, autograph=False).get_concrete_function(chunk, index)
         loop = tf.function(
             self._loop, autograph=False, jit_compile=jit_compile and self._replicas == 1

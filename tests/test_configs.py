@@ -84,7 +84,7 @@ def folder(tmp_path, monkeypatch) -> pathlib.Path:
         "# A tall body\ninclude '_base.gin'\ntoy.Body.height = 2.0\n"
     )
     (tmp_path / "toy/small.gin").write_text("# A small body\ninclude '_base.gin'\n")
-    for function in (parameters.reached, parameters.resolved):
+    for function in (parameters.reached, parameters.resolved, parameters.try_keras_objects):
         monkeypatch.setattr(function, "__defaults__", (("toy.trainer",),))
     return tmp_path
 

@@ -59,6 +59,7 @@ def runs(tmp_path_factory):
 
         def begin(*arguments):
             process = start(*arguments)
+            stack.callback(process.wait)
             stack.callback(process.kill)
             return process
 
@@ -68,7 +69,7 @@ def runs(tmp_path_factory):
         second = begin(folder / "multi_worker", "multi_worker", configs[1])
         mirrored = begin(folder / "mirrored", "mirrored")
         for process in (first, second, mirrored):
-            assert process.wait(120) == 0, [p.read_text() for p in folder.glob("*.log")]
+            assert process.wait(120) == 0, process.args
     return folder
 
 

@@ -20,7 +20,7 @@ def test_arrays_are_loaded_once_per_split_and_when_they_are_needed():
     assert problem.loaded == []
     for _ in range(2):
         assert problem.examples_per_epoch("train") == 64
-        problem.get_dataset("train", 8)
+        problem.get_training_feed(8, 8, seed=0, start_step=0, steps_per_chunk=8)
     assert problem.loaded == ["train"]
     for _ in range(2):
         problem.get_dataset("test", 8)
