@@ -9,13 +9,13 @@ import tensorflow as tf
 
 from ige.errors import UserError
 from ige.geometry import alignment as align
+from ige.geometry.units import MM_PER_METRE
 
 Alignment = Literal["none", "origin", "opt_scale"]
 JointReduction = Literal["mean", "sum"]
 
 _ALIGNMENTS = ("none", "origin", "opt_scale")
 _JOINT_REDUCTIONS = ("mean", "sum")
-_MM_PER_METRE = 1000.0
 
 
 def _power_of_norm(differences: tf.Tensor, order: float) -> tf.Tensor:
@@ -161,7 +161,7 @@ class PoseLoss(keras.losses.Loss):
 def _error_mm(y_true: tf.Tensor, y_pred: tf.Tensor, **options) -> tf.Tensor:
     # The factor may be negative, as in the report of an evaluation.
     options |= {"order": 1.0, "allow_negative_scale": True}
-    return _MM_PER_METRE * pose_error(y_true, y_pred, **options)
+    return MM_PER_METRE * pose_error(y_true, y_pred, **options)
 
 
 @keras.saving.register_keras_serializable(package="ige")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ige.data import npz
+from ige.data.unpickling import restricted_load
 from ige.errors import UserError
 
 
@@ -54,7 +55,7 @@ def test_names_of_old_and_new_numpy_are_admitted(core):
     other = pickled.replace(b"cnumpy._core.", b"cnumpy.core.")
     assert other != pickled
     chosen = pickled if core == "numpy._core" else other
-    np.testing.assert_array_equal(npz.restricted_load(io.BytesIO(chosen)), [0, 1, 2])
+    np.testing.assert_array_equal(restricted_load(chosen), [0, 1, 2])
 
 
 def test_plain_arrays_need_no_pickle(tmp_path):
@@ -104,7 +105,7 @@ def test_what_a_pickle_asks_for_is_refused_by_name(tmp_path, function, argument)
 def test_codecs_serve_for_bytes_only():
     pickled = b"\x80\x02c_codecs\nencode\n" + pickle.dumps(("61", "hex"), 2)[2:-1] + b"R."
     with pytest.raises(pickle.UnpicklingError, match=r"_codecs\.encode with .hex. is not admitted"):
-        npz.restricted_load(io.BytesIO(pickled))
+        restricted_load(pickled)
 
 
 @pytest.mark.parametrize(

@@ -237,9 +237,26 @@ def _recorded(folder: pathlib.Path) -> dict[str, Any]:
         return {}
     try:
         recorded = json.loads((folder / _METADATA).read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {}
-    return recorded if isinstance(recorded, dict) and "files" in recorded else {}
+    return recorded if _is_record(recorded) else {}
+
+
+def _is_record(recorded: Any) -> bool:
+    """Whether `recorded` has what a whole build records about itself."""
+    kinds = {
+        "layout": str,
+        "files": list,
+        "recordings": dict,
+        "frames": dict,
+        "keypoints": dict,
+        "skipped": list,
+    }
+    return (
+        isinstance(recorded, dict)
+        and all(isinstance(recorded.get(key), kind) for key, kind in kinds.items())
+        and all(isinstance(entry, dict) and "name" in entry for entry in recorded["files"])
+    )
 
 
 def _difference(recorded: dict[str, Any], source: Source) -> str:
