@@ -4,6 +4,7 @@ import contextlib
 import pickle
 import struct
 import tarfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -11,8 +12,8 @@ from xml.etree.ElementTree import ParseError
 
 from ige.errors import UserError
 
-# What h5py, zipfile, tarfile, pickle, NumPy and the XML parser raise on a damaged file. Damaged
-# sizes ask for more memory than there is.
+# What h5py, zipfile, tarfile, pickle, the XML parser and NumPy (its headers are Python) raise on a
+# damaged file. Damaged sizes ask for more memory than there is.
 _DAMAGE = (
     OSError,
     EOFError,
@@ -29,6 +30,8 @@ _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
     ParseError,
+    SyntaxError,
+    tokenize.TokenError,
 )
 _LONGEST = 200
 

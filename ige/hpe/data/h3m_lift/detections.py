@@ -235,7 +235,8 @@ def skeleton_of(metadata: Any, origin: str) -> Skeleton:
             return skeleton
     raise UserError(
         f"{origin}: got layout_name {reprlib.repr(name)}, num_joints {reprlib.repr(joints)}, "
-        f"keypoints_symmetry {reprlib.repr(symmetry)}, expected those of {', '.join(_LAYOUT_NAMES.values())}; convert the file"
+        f"keypoints_symmetry {reprlib.repr(symmetry)}, expected those of "
+        f"{', '.join(_LAYOUT_NAMES.values())}; convert the file"
     )
 
 
