@@ -34,7 +34,6 @@ FREE_BYTES = 2**26
 MAX_MEMBERS = 100_000
 """Bound of the number of members: Human3.6M has 840 videos."""
 
-_CHUNK = 2**20
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -227,7 +226,7 @@ class Tar(Archive):
         self._stream.seek(self._file.offset)
         if self._stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError(f"no member and no end at byte {self._file.offset}")
-        while rest := self._stream.read(_CHUNK):
+        while rest := self._stream.read(tarfile.RECORDSIZE):
             if rest.count(0) != len(rest):
                 raise tarfile.ReadError("it goes on after its end")
 
@@ -317,7 +316,7 @@ class _BoundedStream:
 
     def _check(self, offset: int) -> None:
         # Short reads at the end are the end's business, so a whole last chunk is granted.
-        if not 0 <= offset <= self._limit + _CHUNK:
+        if not 0 <= offset <= self._limit + tarfile.RECORDSIZE:
             raise UserError(_too_large(str(self._path), offset, self._limit))
 
 

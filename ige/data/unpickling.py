@@ -220,6 +220,13 @@ class RestrictedUnpickler(pickle._Unpickler):
         _checked_keys(self.stack)
         self.load_frozenset()
 
+    def _bytearray(self) -> None:
+        size = int.from_bytes(self.read(8), "little")
+        data = self.read(size)
+        if len(data) != size:
+            raise pickle.UnpicklingError("it ends too early")
+        self.append(bytearray(data))
+
     def _refuse(self) -> None:
         raise pickle.UnpicklingError("it makes instances of classes")
 
@@ -230,6 +237,7 @@ class RestrictedUnpickler(pickle._Unpickler):
     dispatch[pickle.DICT[0]] = _dict
     dispatch[pickle.ADDITEMS[0]] = _add_items
     dispatch[pickle.FROZENSET[0]] = _frozenset
+    dispatch[pickle.BYTEARRAY8[0]] = _bytearray
     for code in (pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX):
         dispatch[code[0]] = _refuse
     for code in (pickle.EXT1, pickle.EXT2, pickle.EXT4):
