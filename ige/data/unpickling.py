@@ -148,6 +148,7 @@ _ADMITTED: dict[tuple[str, str], Any] = {
         for name, function in (
             ("set", lambda items=(): set(_checked_keys(items))),
             ("frozenset", lambda items=(): frozenset(_checked_keys(items))),
+            ("bytes", lambda: b""),  # others are written by their opcode or by _codecs
         )
     },
 }

@@ -14,8 +14,9 @@ from ige.errors import UserError
 from ige.hpe.data.h3m_lift.checks import MAX_ARRAY_BYTES
 
 _DEFLATE = h5py.h5z.FILTER_DEFLATE
-_FILTERS = {_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-_CHECKSUM_BYTES = 4  # of Fletcher's, which is packed with the values or follows them
+_FLETCHER = h5py.h5z.FILTER_FLETCHER32
+_FILTERS = {_DEFLATE, _FLETCHER, h5py.h5z.FILTER_SHUFFLE}
+_CHECKSUM_BYTES = 4  # of Fletcher's, behind the values, which may be packed before or after
 
 
 @contextlib.contextmanager
@@ -82,7 +83,10 @@ def member(group: h5py.Group, key: str, origin: str) -> h5py.Group | h5py.Datase
 
 
 def _check_chunks(item: h5py.Dataset, origin: str) -> None:
-    """Raises a UserError unless every chunk unpacks to its own size; HDF5 does not look."""
+    """Raises a UserError unless every chunk unpacks to its own size.
+
+    HDF5 unpacks whatever there is, and reads beyond the end of a chunk without its checksum.
+    """
     properties = item.id.get_create_plist()
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     if not _FILTERS.issuperset(filters) or len(set(filters)) != len(filters):
@@ -101,14 +105,24 @@ def _check_chunks(item: h5py.Dataset, origin: str) -> None:
     item.id.chunk_iter(chunks.append)
     for chunk in chunks:
         mask, packed = item.id.read_direct_chunk(chunk.chunk_offset)
-        is_packed = _DEFLATE in filters and not mask >> filters.index(_DEFLATE) & 1
-        limit = size + _CHECKSUM_BYTES
-        unpacked = zlib.decompressobj().decompress(packed, limit + 1) if is_packed else packed
-        if len(unpacked) > limit:
+        used = [kind for i, kind in enumerate(filters) if not mask >> i & 1]
+        if _unpacked_size(packed, used, size) != size:
             raise UserError(
-                f"{origin}: got a chunk of more than the announced {size:,} bytes; "
+                f"{origin}: got a chunk of other than the announced {size:,} bytes; "
                 "get the file again"
             )
+
+
+def _unpacked_size(packed: bytes, filters: list[int], size: int) -> int:
+    """Returns the length of a chunk that went through `filters`, or one that is not `size`."""
+    for kind in reversed(filters):
+        if kind == _FLETCHER:
+            if len(packed) < _CHECKSUM_BYTES:
+                return -1
+            packed = packed[:-_CHECKSUM_BYTES]
+        elif kind == _DEFLATE:
+            packed = zlib.decompressobj().decompress(packed, size + _CHECKSUM_BYTES + 1)
+    return len(packed)
 
 
 def is_resource_fork(name: str) -> bool:
