@@ -107,10 +107,12 @@ def checked_camera(camera: Camera, origin: str) -> Camera:
         )
     rotation = np.asarray(camera.rotation)
     if not is_rotation(rotation, tolerance=1e-4):
-        error = np.abs(rotation @ rotation.T - np.eye(3)).max()
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = np.abs(rotation @ rotation.T - np.eye(3)).max()
+            determinant = np.linalg.det(rotation)
         raise UserError(
             f"{origin}: rotation: got a matrix that is {error:.2g} from orthonormal with "
-            f"determinant {np.linalg.det(rotation):.3g}, expected a rotation; get the file again"
+            f"determinant {determinant:.3g}, expected a rotation; get the file again"
         )
     return camera
 

@@ -1,3 +1,4 @@
+import contextlib
 import re
 
 import numpy as np
@@ -91,8 +92,9 @@ def _baseline_with(files, folder, name, data):
 
 
 def _read_all(layout):
-    for record in layout.index():
-        layout.read(record)
+    with contextlib.closing(layout):
+        for record in layout.index():
+            layout.read(record)
 
 
 def _h5(array):
