@@ -14,7 +14,7 @@ from ige.errors import UserError
 
 # What h5py, zipfile, tarfile, pickle, the XML parser and NumPy (its headers are Python) raise on a
 # damaged file. Damaged sizes ask for more memory than there is.
-_DAMAGE = (
+DAMAGE = (
     OSError,
     EOFError,
     ValueError,
@@ -54,6 +54,6 @@ def reading(origin: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         reason = one_line(error) or type(error).__name__
         raise UserError(f"{origin}: cannot be read: {reason}; get the file again") from error

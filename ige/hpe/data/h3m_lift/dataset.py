@@ -14,7 +14,9 @@ import gin
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
+from google.protobuf import json_format
 
+from ige.data.damage import DAMAGE, one_line
 from ige.errors import UserError, nearest
 from ige.hpe.data.h3m_lift import detections, sources
 from ige.hpe.data.h3m_lift.builder import H3mLift, H3mLiftConfig, PoseSequence, read_sequences
@@ -85,12 +87,19 @@ class H3mLiftDataset:
         self.prepare()
         try:
             with _quiet():
-                return read_sequences(self._folder, split)
-        except (tf.errors.OpError, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+                sequences = read_sequences(self._folder, split)
+        except (*DAMAGE, tf.errors.OpError, json_format.Error) as error:
             raise UserError(
-                f"{self._folder}: cannot be read: {reason}; delete this folder to build it again"
+                f"{self._folder}: cannot be read: {one_line(error)}; delete this folder to build "
+                "it again"
             ) from error
+        frames, recorded = sum(len(s.poses) for s in sequences), self._metadata["frames"].get(split)
+        if frames != recorded:
+            raise UserError(
+                f"{self._folder}: got {frames} frames in the {split} split, expected {recorded}; "
+                "delete this folder to build it again"
+            )
+        return sequences
 
     @property
     def keypoint_skeleton(self) -> Skeleton | None:
