@@ -358,7 +358,7 @@ def test_what_is_no_file_in_a_folder_is_refused(tmp_path, make, kind):
     make(_write("folder", tmp_path) / "b" / "odd.txt")
     message = f"{tmp_path}/b/odd.txt: got {kind}, expected a file; put the file there or remove it"
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
-        _read_all(tmp_path)
+        Folder(tmp_path).names()
     assert Folder(tmp_path, ["*.txt"]).names() == ["top.txt"]
 
 

@@ -9,6 +9,7 @@ import struct
 import numpy as np
 import pytest
 
+from ige.data import unpickling
 from ige.data.unpickling import restricted_load
 
 ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR"
@@ -178,6 +179,36 @@ def test_values_are_not_copied_again_and_again():
     again = b"c_codecs\nencode\n(h\x00tR"
     assert restricted_load(encoded + again + b"e.") == [b"a" * 2**20]
     _refused(encoded + 2 * again + b"e.", "it has more values than it has room for")
+
+
+@pytest.mark.parametrize(
+    ("copied", "content"),
+    [
+        (b"c__builtin__\nset\n(h\x00tR", b"](%se"),
+        (b"c__builtin__\nfrozenset\n(h\x00tR", b"(%st"),
+        (b"c__builtin__\nset\n(h\x00tR", b"\x8f(%s\x90"),
+        (b"c__builtin__\nset\n(h\x00tR", b"(%s\x91"),
+        (b"c__builtin__\nset\n(h\x00tR", b"}(%su"),
+    ],
+)
+def test_containers_are_not_copied_again_and_again(copied, content):
+    numbers = b"".join(b"K%c" % i for i in range(100))
+    made = content.replace(b"%s", numbers) + b"q\x000]("
+    assert len(restricted_load(made + copied + b"e.")) == 1
+    _refused(made + 19 * copied + b"e.", "it has more values than it has room for")
+
+
+def test_an_array_of_bytes_is_not_copied_again_and_again():
+    values = b"\x96" + struct.pack("<Q", 2**16) + bytes(2**16) + b"q\x000]("
+    one = b"cnumpy.core.numeric\n_frombuffer\n(h\x00" + FLOAT + b"J\x00\x20\x00\x00\x85U\x01CtR"
+    assert restricted_load(values + one + b"e.")[0].shape == (2**13,)
+    _refused(values + 3 * one + b"e.", "it has more values than it has room for")
+
+
+def test_operations_are_counted(monkeypatch):
+    monkeypatch.setattr(unpickling, "MAX_OPERATIONS", 100)
+    restricted_load(b"]" * 99 + b".")
+    _refused(b"]" * 100 + b".", "it has more than 100 operations")
 
 
 def test_what_comes_after_the_pickle_is_damage():
