@@ -28,7 +28,8 @@ def _read_array(data: bytes) -> Any:
     if dtype.hasobject:
         objects = restricted_load(stream.read())
         if not isinstance(objects, np.ndarray) or objects.shape != shape:
-            raise ValueError(f"a pickled {type(objects).__name__} where an array is announced")
+            kind = type(objects).__name__
+            raise ValueError(f"a pickled {kind} where an array of shape {shape} is announced")
         return objects.item() if shape == () else objects
     values = stream.read()
     if len(values) != num_elements(shape) * dtype.itemsize:
