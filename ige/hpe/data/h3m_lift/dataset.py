@@ -14,7 +14,7 @@ import gin
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
-from google.protobuf import json_format
+from tensorflow_datasets.core.dataset_info import json_format
 
 from ige.data.damage import DAMAGE, one_line
 from ige.errors import UserError, nearest

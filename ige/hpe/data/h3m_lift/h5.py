@@ -117,8 +117,6 @@ def _unpacked_size(packed: bytes, filters: list[int], size: int) -> int:
     """Returns the length of a chunk that went through `filters`, or one that is not `size`."""
     for kind in reversed(filters):
         if kind == _FLETCHER:
-            if len(packed) < _CHECKSUM_BYTES:
-                return -1
             packed = packed[:-_CHECKSUM_BYTES]
         elif kind == _DEFLATE:
             packed = zlib.decompressobj().decompress(packed, size + _CHECKSUM_BYTES + 1)

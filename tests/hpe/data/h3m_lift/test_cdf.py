@@ -197,6 +197,17 @@ def test_a_file_that_unpacks_to_another_size(length, monkeypatch):
     assert 0 < max(unpacked) <= 1001
 
 
+@pytest.mark.parametrize("cut", [8, 4, 1])
+def test_the_checksum_of_what_is_packed_is_there(parts, cut):
+    data = parts[0]
+    packed = _packed(data[8:], len(data) - 8)
+    spoilt = bytearray(packed)
+    struct.pack_into(">q", spoilt, 8, struct.unpack_from(">q", packed, 8)[0] - cut)
+    reason = f"it does not unpack to the {len(data) - 8:,} bytes that it announces"
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        cdf.read_variable(bytes(spoilt), "Pose")
+
+
 def test_a_file_that_announces_too_much():
     with pytest.raises(ValueError, match=r"^it says that it unpacks to 1,099,511,627,776 bytes$"):
         cdf.read_variable(_packed(b"", 2**40), "Pose")
