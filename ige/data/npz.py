@@ -26,12 +26,12 @@ def _read_array(data: bytes) -> Any:
         raise ValueError(f"version {version} of the .npy format")
     shape, order, dtype = readers[version](stream)
     if dtype.hasobject:
-        objects = restricted_load(stream.read())
+        objects = restricted_load(data, stream.tell())
         if not isinstance(objects, np.ndarray) or objects.shape != shape:
             kind = type(objects).__name__
             raise ValueError(f"a pickled {kind} where an array of shape {shape} is announced")
         return objects.item() if shape == () else objects
-    values = stream.read()
+    values = memoryview(data)[stream.tell() :]
     if len(values) != num_elements(shape) * dtype.itemsize:
         raise ValueError(f"{len(values)} bytes where shape {shape} of {dtype} is announced")
     return np.frombuffer(values, dtype).reshape(shape, order="F" if order else "C").copy()

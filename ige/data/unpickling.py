@@ -183,8 +183,9 @@ class RestrictedUnpickler(pickle._Unpickler):
 
     dispatch = dict(pickle._Unpickler.dispatch)
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes, start: int = 0):
         self.stream = io.BytesIO(data)
+        self.stream.seek(start)
         # Protocol 2 writes bytes as text, which is one copy more.
         self._budget = 2 * len(data)
         # An operation of one byte may make an object of a hundred.
@@ -267,14 +268,14 @@ class RestrictedUnpickler(pickle._Unpickler):
         dispatch[code[0]] = _refuse
 
 
-def restricted_load(data: bytes) -> Any:
-    """Returns the object pickled in `data`; ASCII strings of Python 2 become `str`.
+def restricted_load(data: bytes, start: int = 0) -> Any:
+    """Returns the object pickled in `data` from `start` on; ASCII strings of Python 2 become `str`.
 
     Raises:
         pickle.UnpicklingError: damaged, or it asks for anything but arrays and containers.
         ValueError, LookupError, TypeError, and others that unpickling damaged data raises.
     """
-    unpickler = RestrictedUnpickler(data)
+    unpickler = RestrictedUnpickler(data, start)
     loaded = unpickler.load()
     if unpickler.stream.read(1):
         raise ValueError("it goes on after its end")
