@@ -101,8 +101,8 @@ def _scalar(dtype: Any, data: Any) -> Any:
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
     dtype = dtype if isinstance(dtype, np.dtype) else _resolved(dtype)
-    if not isinstance(data, bytes | bytearray) or len(data) != num_elements(shape) * dtype.itemsize:
-        raise pickle.UnpicklingError(f"it has an array of shape {shape} without its values")
+    if not isinstance(data, bytes | bytearray):
+        raise pickle.UnpicklingError(f"it has a {type(data).__name__} where bytes belong")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C").copy()
 
 

@@ -147,6 +147,10 @@ def test_size_and_flags_of_a_dtype_are_its_own():
             b"cnumpy.core.multiarray\nscalar\n(" + FLOAT.replace(b"f8", b"O8") + b"K\x01tR.",
             "it has an object where a number belongs",
         ),
+        (
+            b"cnumpy.core.multiarray\nscalar\n(" + FLOAT + ARRAY + b"tR.",
+            "it has a _Array where bytes belong",
+        ),
         (b"cos\nsys\x1btem\n.", "it asks for ?"),
         (b"\x96" + struct.pack("<Q", 2**40) + b"ab.", "it ends too early"),
     ],

@@ -19,7 +19,7 @@ from ige.hpe.data.h3m_lift.names import CAMERA_IDS
 
 Cameras = dict[str, Camera]
 
-_METADATA_BYTES = 2**24  # bound of metadata.xml, 16 MiB
+_METADATA_BYTES = 2**22  # bound of metadata.xml, 4 MiB
 _METADATA_SUBJECTS = 11
 _METADATA_EXTRINSICS = len(CAMERA_IDS) * _METADATA_SUBJECTS * 6
 _METADATA_NUMBERS = _METADATA_EXTRINSICS + len(CAMERA_IDS) * 9

@@ -191,8 +191,8 @@ def test_numbers_that_cannot_be(files, tmp_path, place, value, message):
 def test_a_metadata_file_beyond_the_bound(tmp_path):
     path = tmp_path / "metadata.xml"
     with path.open("wb") as file:
-        file.truncate(2**24 + 1)
-    message = f"{path}: got 16,777,217 bytes unpacked, expected 0 to 16,777,216; get the file again"
+        file.truncate(2**22 + 1)
+    message = f"{path}: got 4,194,305 bytes unpacked, expected 0 to 4,194,304; get the file again"
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         cameras.read_metadata_xml(path, "S1")
 
