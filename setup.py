@@ -32,7 +32,6 @@ setup(
     },
     install_requires=[
         "absl-py>=2.1",
-        "cdflib>=1.3",
         "gin-config>=0.5",
         "h5py>=3.11",
         "keras>=3.15",
@@ -50,6 +49,8 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "beam": ["apache-beam>=2.77"],
         "dev": [
+            # Writes the CDF files that the tests read.
+            "cdflib>=1.3",
             # tensorflow-datasets' test case for builders serialises with it.
             "dill>=0.3.8",
             "hypothesis>=6.100",

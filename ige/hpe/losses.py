@@ -9,12 +9,11 @@ import tensorflow as tf
 
 from ige.errors import UserError
 from ige.geometry import alignment as align
+from ige.geometry.units import MM_PER_METRE
 
 Alignment = Literal["none", "origin", "opt_scale"]
 JointReduction = Literal["mean", "sum"]
 BatchReduction = Literal["sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none"]
-
-_MM_PER_METRE = 1000.0
 
 
 def _power_of_norm(differences: tf.Tensor, order: float) -> tf.Tensor:
@@ -163,7 +162,7 @@ class PoseLoss(keras.losses.Loss):
 def _error_mm(y_true: tf.Tensor, y_pred: tf.Tensor, **options) -> tf.Tensor:
     # The factor may be negative, as in the report of an evaluation.
     options |= {"order": 1.0, "allow_negative_scale": True}
-    return _MM_PER_METRE * pose_error(y_true, y_pred, **options)
+    return MM_PER_METRE * pose_error(y_true, y_pred, **options)
 
 
 @keras.saving.register_keras_serializable(package="ige")

@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from ige.errors import UserError
 from ige.geometry import cameras
+from ige.geometry.units import MM_PER_METRE
 from ige.hpe import layers, metrics
 from ige.hpe.losses import PoseLoss, PoseMetric
 from ige.hpe.skeleton import Skeleton, conversion_matrix, convert, get_skeleton
 from ige.problem import Report, Tensors, TfdsProblem
 
-MM_PER_METRE = 1000.0
 _SPLITS = ("train", "validation", "test")
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ige.errors import UserError
 from ige.geometry.cameras import Camera
-from ige.hpe.data.h3m_lift.checks import NUM_JOINTS
+from ige.hpe.data.h3m_lift.checks import NUM_JOINTS, refuse_behind_camera
 from ige.hpe.data.h3m_lift.detections import EXCLUDED, Key
 from ige.hpe.data.h3m_lift.layouts import LAYOUTS, Record
 from ige.hpe.data.h3m_lift.names import CAMERA_IDS, SPLITS, SUBJECTS, sort_key
@@ -200,6 +200,7 @@ class H3mLift(tfds.core.GeneratorBasedBuilder):
         progress = {"desc": f"h3m_lift {split}", "unit": " recordings", "disable": None}
         for record in tqdm(records, leave=False, **progress):
             poses = source.layout.read(record)
+            refuse_behind_camera(poses, cameras[record.subject], record.origin)
             frames += len(poses)
             example = {
                 "subject": record.subject,

@@ -3,20 +3,23 @@
 Lengths are millimetres, pixels are pixels, rotations go from the world to the camera frame.
 """
 
-import io
 import pathlib
 import xml.etree.ElementTree as ElementTree
 
 import h5py
 import numpy as np
 
+from ige.data.archives import read_file
+from ige.data.damage import reading
 from ige.errors import UserError
 from ige.geometry.cameras import Camera
-from ige.hpe.data.h3m_lift import checks
+from ige.geometry.rotations import euler_xyz, quaternion_to_matrix
+from ige.hpe.data.h3m_lift import checks, h5
 from ige.hpe.data.h3m_lift.names import CAMERA_IDS
 
 Cameras = dict[str, Camera]
 
+_METADATA_BYTES = 2**22  # bound of metadata.xml, 4 MiB
 _METADATA_SUBJECTS = 11
 _METADATA_EXTRINSICS = len(CAMERA_IDS) * _METADATA_SUBJECTS * 6
 _METADATA_NUMBERS = _METADATA_EXTRINSICS + len(CAMERA_IDS) * 9
@@ -121,18 +124,6 @@ EXTRINSICS = {
 from the camera to the world frame, then the camera centre. Cameras moved between subjects."""
 
 
-def _from_quaternion(quaternion: tuple[float, ...]) -> np.ndarray:
-    """Returns the rotation matrix (3, 3) of (w, x, y, z)."""
-    w, x, y, z = np.array(quaternion) / np.linalg.norm(quaternion)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
 def published_cameras(subject: str) -> Cameras:
     """Returns the four cameras as published, float64; `subject` is one of `names.SUBJECTS`."""
     extrinsics = EXTRINSICS[subject]
@@ -140,7 +131,7 @@ def published_cameras(subject: str) -> Cameras:
     for index, camera_id in enumerate(CAMERA_IDS):
         pinhole, radial, tangential = INTRINSICS[camera_id]
         cameras[camera_id] = Camera(
-            _from_quaternion(extrinsics[2 * index]).T,
+            quaternion_to_matrix(np.array(extrinsics[2 * index])).numpy().T,
             np.array(extrinsics[2 * index + 1]),
             np.array(pinhole[:2]),
             np.array(pinhole[2:]),
@@ -154,20 +145,18 @@ def _group_camera(group: h5py.Group, origin: str) -> tuple[str, Camera]:
     """Returns (id, camera) of one `subjectS/cameraC` group."""
     arrays = {}
     for key, shape in {"R": (3, 3), "T": (3,), "f": (2,), "c": (2,), "k": (3,), "p": (2,)}.items():
-        if key not in group:
-            raise UserError(f"{origin}: {key!r} is missing; get the file again")
-        array = np.asarray(group[key][()], np.float64)
-        if array.size != np.prod(shape):
+        array = h5.read_dataset(group, key, origin).astype(np.float64)
+        if array.squeeze().shape != shape:
             raise UserError(
                 f"{origin}: {key!r}: got shape {array.shape}, expected {shape}; get the file again"
             )
         arrays[key] = array.reshape(shape)
-    if "Name" not in group:
-        raise UserError(f"{origin}: 'Name' is missing; get the file again")
-    camera_id = "".join(chr(code) for code in np.asarray(group["Name"][()], np.uint32).ravel())
+    codes = h5.read_dataset(group, "Name", origin).ravel()
+    camera_id = "".join(chr(int(code)) for code in codes)
     if camera_id not in CAMERA_IDS:
         raise UserError(
-            f"{origin}: 'Name': got {camera_id!r}, expected one of {', '.join(CAMERA_IDS)}"
+            f"{origin}: 'Name': got {camera_id!r:.60}, expected one of {', '.join(CAMERA_IDS)}; "
+            "get the file again"
         )
     # MATLAB wrote the matrix column by column: read row by row, it comes out transposed.
     camera = Camera(arrays.pop("R").T, *arrays.values())
@@ -181,12 +170,13 @@ def read_cameras_h5(data: bytes, subject: str, origin: str) -> Cameras:
         UserError: the file is damaged, a camera is missing, or a rotation is none.
     """
     found = {}
-    with checks.reading(origin), h5py.File(io.BytesIO(data), "r") as file:
+    with reading(origin), h5.opened(data) as file:
         for index in range(1, len(CAMERA_IDS) + 1):
-            group = f"subject{subject[1:]}/camera{index}"
-            if group not in file:
-                raise UserError(f"{origin}: {group} is missing; get the file again")
-            camera_id, camera = _group_camera(file[group], f"{origin}: {group}")
+            name = f"subject{subject[1:]}/camera{index}"
+            group = h5.member(file, name, origin)
+            if not isinstance(group, h5py.Group):
+                raise UserError(f"{origin}: {name} is missing; get the file again")
+            camera_id, camera = _group_camera(group, f"{origin}: {name}")
             found[camera_id] = camera
     if missing := [camera_id for camera_id in CAMERA_IDS if camera_id not in found]:
         raise UserError(
@@ -195,13 +185,11 @@ def read_cameras_h5(data: bytes, subject: str, origin: str) -> Cameras:
     return {camera_id: found[camera_id] for camera_id in CAMERA_IDS}
 
 
-def _from_angles(angles: np.ndarray) -> np.ndarray:
-    """Returns Rx(a) Ry(b) Rz(c), (3, 3): the convention of Human3.6M's own toolbox."""
-    (ca, cb, cc), (sa, sb, sc) = np.cos(angles), np.sin(angles)
-    about_x = np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]])
-    about_y = np.array([[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]])
-    about_z = np.array([[cc, -sc, 0], [sc, cc, 0], [0, 0, 1]])
-    return about_x @ about_y @ about_z
+class _PlainTree(ElementTree.TreeBuilder):
+    """Refuses a document type, in which a short file can define a text of any length."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise ValueError(f"it has a document type {name!r:.40}, which metadata.xml has not")
 
 
 def read_metadata_xml(path: pathlib.Path, subject: str) -> Cameras:
@@ -213,11 +201,12 @@ def read_metadata_xml(path: pathlib.Path, subject: str) -> Cameras:
     Raises:
         UserError: the file is damaged or says nothing of this subject.
     """
-    with checks.reading(str(path)):
-        element = ElementTree.fromstring(path.read_bytes()).find("w0")
+    with reading(str(path)):
+        parser = ElementTree.XMLParser(target=_PlainTree())
+        element = ElementTree.fromstring(read_file(path, _METADATA_BYTES), parser).find("w0")
     if element is None:
         raise UserError(f"{path}: 'w0' is missing; get the file again")
-    with checks.reading(f"{path}: w0"):
+    with reading(f"{path}: w0"):
         numbers = np.array((element.text or "").strip().strip("[]").split(), np.float64)
     if len(numbers) != _METADATA_NUMBERS:
         raise UserError(
@@ -231,7 +220,7 @@ def read_metadata_xml(path: pathlib.Path, subject: str) -> Cameras:
         raise UserError(f"{path}: w0 has no cameras for {subject}; get the file again")
     return {
         camera_id: checks.checked_camera(
-            Camera(_from_angles(pose[:3]), pose[3:], *np.split(lens, [2, 4, 7])),
+            Camera(euler_xyz(pose[:3]).numpy(), pose[3:], *np.split(lens, [2, 4, 7])),
             f"{path}: w0: {subject}, camera {camera_id}",
         )
         for camera_id, pose, lens in zip(CAMERA_IDS, poses, lenses, strict=True)

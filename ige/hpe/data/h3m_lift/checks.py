@@ -1,50 +1,39 @@
 """What every reader checks, in one place: bad data stops with file, record and reason."""
 
-import contextlib
-import struct
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterator
-from xml.etree.ElementTree import ParseError
+from typing import Any
 
 import numpy as np
 
 from ige.errors import UserError
-from ige.geometry.cameras import Camera
+from ige.geometry.cameras import Camera, world_to_camera
+from ige.geometry.rotations import is_rotation
 
 NUM_JOINTS = 32
 
-# What h5py, cdflib, zipfile, tarfile and the XML parser raise on a damaged file.
-_DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    ParseError,
-)
+MAX_ARRAY_BYTES = 2**26
+"""Bound of the poses of one recording, 64 MiB: the longest of Human3.6M takes 5 MiB as float64."""
+
+# Users of VideoPose3D met a video that is twice as long as its motion capture.
+_MAX_SURPLUS = 3
+_FREE_SURPLUS = 100
 
 
-@contextlib.contextmanager
-def reading(origin: str) -> Iterator[None]:
-    """Turns what a parser raises inside the block into one line about `origin`.
+def _as_float32(array: Any, what: str, origin: str) -> np.ndarray:
+    """Returns an array as float32; what is too large for it becomes infinite.
 
     Raises:
-        UserError: the block failed on a damaged file.
+        UserError: not an array of numbers.
     """
-    try:
-        yield
-    except UserError:
-        raise
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{origin}: cannot be read: {reason}; get the file again") from error
+    if not isinstance(array, np.ndarray):
+        raise UserError(
+            f"{origin}: {what}: got {type(array).__name__}, expected an array; get the file again"
+        )
+    if array.dtype.kind not in "fiu":
+        raise UserError(
+            f"{origin}: {what}: got {array.dtype}, expected numbers; get the file again"
+        )
+    with np.errstate(over="ignore"):
+        return np.asarray(array, np.float32)
 
 
 def _refuse_non_finite(array: np.ndarray, what: str, origin: str) -> None:
@@ -57,14 +46,13 @@ def _refuse_non_finite(array: np.ndarray, what: str, origin: str) -> None:
         )
 
 
-def checked_poses(poses: np.ndarray, origin: str) -> np.ndarray:
+def checked_poses(poses: Any, origin: str) -> np.ndarray:
     """Returns poses (n, 32, 3) as float32.
 
     Raises:
-        UserError: another shape, not numbers, no frames, or a NaN.
+        UserError: no array of numbers, another shape, no frames, or a NaN.
     """
-    if poses.dtype.kind not in "fiu":
-        raise UserError(f"{origin}: poses: got {poses.dtype}, expected numbers; get the file again")
+    poses = _as_float32(poses, "poses", origin)
     if poses.ndim != 3 or poses.shape[1:] != (NUM_JOINTS, 3):
         raise UserError(
             f"{origin}: poses: got shape {poses.shape}, expected (frames, {NUM_JOINTS}, 3); "
@@ -73,55 +61,73 @@ def checked_poses(poses: np.ndarray, origin: str) -> np.ndarray:
     if not len(poses):
         raise UserError(f"{origin}: poses: got 0 frames, expected at least 1; get the file again")
     _refuse_non_finite(poses, "poses", origin)
-    return poses.astype(np.float32)
+    return poses
 
 
-def checked_keypoints(
-    keypoints: np.ndarray, num_joints: int, frames: int, origin: str
-) -> np.ndarray:
+def checked_keypoints(keypoints: Any, num_joints: int, frames: int, origin: str) -> np.ndarray:
     """Returns the first `frames` of keypoints (n, num_joints, 2) as float32.
 
-    Detectors ran over the videos, which go on for a few frames after the motion capture.
+    Detectors ran over the videos, which go on after the motion capture.
 
     Raises:
-        UserError: another shape, not numbers, fewer frames than poses, or a NaN.
+        UserError: no array of numbers, another shape, fewer frames than poses or far more, or a
+            NaN.
     """
-    if keypoints.dtype.kind not in "fiu":
-        raise UserError(
-            f"{origin}: keypoints: got {keypoints.dtype}, expected numbers; get the file again"
-        )
+    keypoints = _as_float32(keypoints, "keypoints", origin)
     if keypoints.ndim != 3 or keypoints.shape[1:] != (num_joints, 2):
         raise UserError(
             f"{origin}: keypoints: got shape {keypoints.shape}, expected (frames, {num_joints}, 2);"
             " get the file again"
         )
-    if len(keypoints) < frames:
+    most = _MAX_SURPLUS * frames + _FREE_SURPLUS
+    if not frames <= len(keypoints) <= most:
         raise UserError(
             f"{origin}: keypoints: got {len(keypoints)} frames, expected at least the {frames} of "
-            "the poses; get the file again"
+            f"the poses and at most {most}; get the file again"
         )
     keypoints = keypoints[:frames]
     _refuse_non_finite(keypoints, "keypoints", origin)
-    return keypoints.astype(np.float32)
+    return keypoints
 
 
 def checked_camera(camera: Camera, origin: str) -> Camera:
     """Returns the camera.
 
     Raises:
-        UserError: a number is not finite, or the rotation is none, or mirrors.
+        UserError: a number is not finite, a focal length is not positive, or the rotation is none,
+            or mirrors.
     """
     for field, array in camera._asdict().items():
         if not np.isfinite(array).all():
             raise UserError(f"{origin}: {field} is not finite; get the file again")
+    if np.min(camera.focal_length) <= 0.0:
+        raise UserError(
+            f"{origin}: focal_length: got {np.min(camera.focal_length):.6g}, expected more than 0; "
+            "get the file again"
+        )
     rotation = np.asarray(camera.rotation)
-    error = np.abs(rotation @ rotation.T - np.eye(3)).max()
-    if error > 1e-4 or np.linalg.det(rotation) < 0.0:
+    if not is_rotation(rotation, tolerance=1e-4):
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = np.abs(rotation @ rotation.T - np.eye(3)).max()
+            determinant = np.linalg.det(rotation)
         raise UserError(
             f"{origin}: rotation: got a matrix that is {error:.2g} from orthonormal with "
-            f"determinant {np.linalg.det(rotation):.3g}, expected a rotation; get the file again"
+            f"determinant {determinant:.3g}, expected a rotation; get the file again"
         )
     return camera
+
+
+def refuse_behind_camera(poses: np.ndarray, cameras: dict[str, Camera], origin: str) -> None:
+    """Raises a UserError if a joint of poses (n, 32, 3), world frame, is not before a camera."""
+    for camera_id, camera in cameras.items():
+        depth = world_to_camera(poses, camera).numpy()[..., 2]
+        if depth.min() <= 0.0:
+            frame, joint = np.unravel_index(depth.argmin(), depth.shape)
+            raise UserError(
+                f"{origin}: poses: frame {frame}, joint {joint} has depth {depth.min():.0f} mm in "
+                f"camera {camera_id}, expected more than 0; get poses and cameras again that "
+                "belong together"
+            )
 
 
 class MissingFilesError(UserError):

@@ -15,7 +15,9 @@ import gin
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.core.dataset_info import json_format
 
+from ige.data.damage import DAMAGE, one_line
 from ige.errors import UserError, nearest
 from ige.files import lock
 from ige.hpe.data.h3m_lift import detections, sources
@@ -132,12 +134,19 @@ class H3mLiftDataset:
         self.prepare()
         try:
             with _quiet():
-                return read_sequences(self._folder, split)
-        except (tf.errors.OpError, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+                sequences = read_sequences(self._folder, split)
+        except (*DAMAGE, tf.errors.OpError, json_format.Error) as error:
             raise UserError(
-                f"{self._folder}: cannot be read: {reason}; delete this folder to build it again"
+                f"{self._folder}: cannot be read: {one_line(error)}; delete this folder to build "
+                "it again"
             ) from error
+        frames, recorded = sum(len(s.poses) for s in sequences), self._metadata["frames"].get(split)
+        if frames != recorded:
+            raise UserError(
+                f"{self._folder}: got {frames} frames in the {split} split, expected {recorded}; "
+                "delete this folder to build it again"
+            )
+        return sequences
 
     @property
     def keypoint_skeleton(self) -> Skeleton | None:
@@ -289,9 +298,26 @@ def _recorded(folder: pathlib.Path) -> dict[str, Any]:
         return {}
     try:
         recorded = json.loads((folder / _METADATA).read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {}
-    return recorded if isinstance(recorded, dict) and "files" in recorded else {}
+    return recorded if _is_record(recorded) else {}
+
+
+def _is_record(recorded: Any) -> bool:
+    """Whether `recorded` has what a whole build records about itself."""
+    kinds = {
+        "layout": str,
+        "files": list,
+        "recordings": dict,
+        "frames": dict,
+        "keypoints": dict,
+        "skipped": list,
+    }
+    return (
+        isinstance(recorded, dict)
+        and all(isinstance(recorded.get(key), kind) for key, kind in kinds.items())
+        and all(isinstance(entry, dict) and "name" in entry for entry in recorded["files"])
+    )
 
 
 def _difference(recorded: dict[str, Any], source: Source) -> str:

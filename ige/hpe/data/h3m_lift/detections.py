@@ -3,18 +3,21 @@
 import abc
 import pathlib
 import re
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ige.data.archives import Archive, Tar, open_archive
+from ige.data.damage import reading
 from ige.data.npz import load_npz
 from ige.errors import UserError, nearest
 from ige.hpe.data.h3m_lift import checks, h5
 from ige.hpe.data.h3m_lift.layouts import (
     BASELINE_ARCHIVE,
     describe,
+    is_there,
     nested_arrays,
     search_folders,
 )
@@ -103,7 +106,7 @@ class HourglassDetections(Detections):
         return [describe(self._path, self._root, self._patterns)]
 
     def load(self) -> None:
-        with checks.reading(str(self._path)):
+        with reading(str(self._path)):
             self._archive = open_archive(self._path, self._patterns)
             names = self._archive.names()
         self._entries = {}
@@ -126,7 +129,7 @@ class HourglassDetections(Detections):
             self._entries[key] = name
         if isinstance(self._archive, Tar):
             # Recordings are asked for in another order, in which a tar file reads from the start.
-            with checks.reading(str(self._path)):
+            with reading(str(self._path)):
                 self._content = {n: self._archive.read(n) for n in self._entries.values()}
 
     def keys(self) -> set[Key]:
@@ -135,9 +138,10 @@ class HourglassDetections(Detections):
     def read(self, key: Key, frames: int) -> np.ndarray:
         entry = self._entries[key]
         origin = f"{self._path}: {entry}"
-        with checks.reading(origin):
+        with reading(origin):
             data = self._content.get(entry) or self._archive.read(entry)
-            poses = h5.read_dataset(data, "poses", origin)
+            with h5.opened(data) as file:
+                poses = h5.read_dataset(file, "poses", origin)
         return checks.checked_keypoints(poses, self.skeleton.num_joints, frames, origin)
 
     def close(self) -> None:
@@ -168,7 +172,9 @@ class NpzDetections(Detections):
     def load(self) -> None:
         members = load_npz(self._path)
         nested = nested_arrays(members, "positions_2d", self._path)
-        self.skeleton = skeleton_of(members.get("metadata"), f"{self._path}: metadata")
+        origin = f"{self._path}: metadata"
+        with reading(origin):
+            self.skeleton = skeleton_of(members.get("metadata"), origin)
         self._arrays = {}
         for subject, recordings in nested.items():
             for text, views in recordings.items():
@@ -177,9 +183,10 @@ class NpzDetections(Detections):
                 if is_calibration(text):
                     continue
                 name = str(parse_name(text, origin))
-                if len(views) != len(CAMERA_IDS):
+                count = len(views) if isinstance(views, list | tuple | np.ndarray) else 0
+                if count != len(CAMERA_IDS):
                     raise UserError(
-                        f"{origin}: got {len(views)} cameras, expected {len(CAMERA_IDS)}; "
+                        f"{origin}: got {count} cameras, expected {len(CAMERA_IDS)}; "
                         "get the file again"
                     )
                 for index, (camera, view) in enumerate(zip(CAMERA_IDS, views, strict=True)):
@@ -192,7 +199,7 @@ class NpzDetections(Detections):
 
     def read(self, key: Key, frames: int) -> np.ndarray:
         view, origin = self._arrays[key]
-        return checks.checked_keypoints(np.asarray(view), self.skeleton.num_joints, frames, origin)
+        return checks.checked_keypoints(view, self.skeleton.num_joints, frames, origin)
 
     def close(self) -> None:
         self._arrays = {}
@@ -214,6 +221,7 @@ def skeleton_of(metadata: Any, origin: str) -> Skeleton:
 
     Raises:
         UserError: no known skeleton fits.
+        ValueError, TypeError, LookupError: it is nothing of the kind.
     """
     metadata = metadata if isinstance(metadata, dict) else {}
     name, joints = metadata.get("layout_name"), metadata.get("num_joints")
@@ -226,8 +234,9 @@ def skeleton_of(metadata: Any, origin: str) -> Skeleton:
         if by_name or (name is None and by_sides):
             return skeleton
     raise UserError(
-        f"{origin}: got layout_name {name!r}, num_joints {joints!r}, keypoints_symmetry "
-        f"{symmetry!r}, expected those of {', '.join(_LAYOUT_NAMES.values())}; convert the file"
+        f"{origin}: got layout_name {reprlib.repr(name)}, num_joints {reprlib.repr(joints)}, "
+        f"keypoints_symmetry {reprlib.repr(symmetry)}, expected those of "
+        f"{', '.join(_LAYOUT_NAMES.values())}; convert the file"
     )
 
 
@@ -246,13 +255,13 @@ def find_hourglass(root: pathlib.Path, kind: str) -> Detections:
     folder, archive_name = HOURGLASS_FOLDERS[kind], HOURGLASS_ARCHIVES[kind]
     for place in search_folders(root):
         archive = place / BASELINE_ARCHIVE
-        if archive.is_file():
-            with checks.reading(str(archive)), open_archive(archive) as opened:
+        if is_there(archive):
+            with reading(str(archive)), open_archive(archive) as opened:
                 if any(f"/{folder}/" in name for name in opened.names()):
                     return HourglassDetections(root, archive, kind)
         if any(next(place.glob(pattern), None) for pattern in hourglass_patterns(folder)):
             return HourglassDetections(root, place, kind)
-        if (place / archive_name).is_file():
+        if is_there(place / archive_name):
             return HourglassDetections(root, place / archive_name, kind)
     raise checks.MissingFilesError(
         f"keypoints = {kind!r}: no S*/{folder}/*.h5 in {root}; put an {BASELINE_ARCHIVE} that has "

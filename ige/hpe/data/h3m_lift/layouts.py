@@ -5,19 +5,20 @@
 
 import abc
 import dataclasses
+import os
 import pathlib
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
-import cdflib
 import numpy as np
 
-from ige.data.archives import Archive, Folder, open_archive
+from ige.data.archives import Archive, Folder, open_archive, refuse_special
+from ige.data.damage import one_line, reading
 from ige.data.npz import load_npz
 from ige.errors import UserError
-from ige.hpe.data.h3m_lift import checks, h5
+from ige.geometry.units import MM_PER_METRE
+from ige.hpe.data.h3m_lift import cdf, checks, h5
 from ige.hpe.data.h3m_lift.cameras import (
     Cameras,
     published_cameras,
@@ -26,7 +27,6 @@ from ige.hpe.data.h3m_lift.cameras import (
 )
 from ige.hpe.data.h3m_lift.names import SequenceName, is_calibration, parse_name, split_of
 
-MM_PER_METRE = 1000.0
 BASELINE_ARCHIVE = "h36m.zip"
 VIDEOPOSE3D_ARCHIVE = "data_3d_h36m.npz"
 _POSES = "S*/MyPoses/3D_positions/*.h5"
@@ -35,11 +35,16 @@ _OFFICIAL_TREE = "S*/MyPoseFeatures/D3_Positions/*.cdf"
 
 
 def describe(path: pathlib.Path, root: pathlib.Path, patterns: Sequence[str] = ()) -> dict:
-    """Returns {name, size} of a file, or {name, files, size} of the files in a folder."""
+    """Returns {name, size} of a file, or {name, files, size} of the files in a folder.
+
+    Raises:
+        UserError: it is something else, or something else is in the folder.
+    """
     name = path.relative_to(root).as_posix()
     if path.is_dir():
         folder = Folder(path, patterns)
         return {"name": f"{name}/", "files": len(folder.names()), "size": folder.size()}
+    refuse_special(path)
     return {"name": name, "size": path.stat().st_size}
 
 
@@ -140,7 +145,7 @@ class BaselineLayout(Layout):
     @property
     def _archive(self) -> Archive:
         if self._opened is None:
-            with checks.reading(str(self._path)):
+            with reading(str(self._path)):
                 self._opened = open_archive(self._path, [_POSES, "cameras.h5"])
         return self._opened
 
@@ -156,8 +161,10 @@ class BaselineLayout(Layout):
         )
 
     def read(self, record: Record) -> np.ndarray:
-        with checks.reading(record.origin):
-            array = h5.read_dataset(self._archive.read(record.entry), "3D_positions", record.origin)
+        with reading(record.origin):
+            data = self._archive.read(record.entry)
+            with h5.opened(data) as file:
+                array = h5.read_dataset(file, "3D_positions", record.origin)
         if array.ndim != 2 or array.shape[0] != checks.NUM_JOINTS * 3:
             raise UserError(
                 f"{record.origin}: 3D_positions: got shape {array.shape}, expected "
@@ -173,8 +180,12 @@ class BaselineLayout(Layout):
         ]
         if not entries:
             raise UserError(f"{self._path}: cameras.h5 is missing; get the archive again")
+        if len(entries) > 1:
+            raise UserError(
+                f"{self._path}: {entries[1]}: there is also {entries[0]}; remove one of them"
+            )
         origin = f"{self._path}: {entries[0]}"
-        with checks.reading(origin):
+        with reading(origin):
             data = self._archive.read(entries[0])
         return read_cameras_h5(data, subject, origin)
 
@@ -202,31 +213,27 @@ class OfficialLayout(Layout):
 
     def _archive(self, path: pathlib.Path) -> Archive:
         if path not in self._opened:
-            with checks.reading(str(path)):
+            with reading(str(path)):
                 self._opened[path] = open_archive(path, [_OFFICIAL_TREE])
         return self._opened[path]
 
     def files(self) -> list[dict]:
-        paths = self._paths + [self._metadata] * self._metadata.is_file()
+        paths = self._paths + [self._metadata] * os.path.lexists(self._metadata)
         return [describe(path, self.root, [_OFFICIAL_TREE]) for path in paths]
 
     def index(self) -> list[Record]:
         found = []
         for path in self._paths:
-            with checks.reading(str(path)):
+            with reading(str(path)):
                 names = self._archive(path).names()
             matches = [(self._entry.fullmatch(name), name) for name in names]
             found += [(match[1], match[2], name, path) for match, name in matches if match]
         return self._records(found)
 
     def read(self, record: Record) -> np.ndarray:
-        with checks.reading(record.origin):
+        with reading(record.origin):
             data = self._archive(record.archive).read(record.entry)
-            # cdflib reads from files only.
-            with tempfile.TemporaryDirectory() as folder:
-                file = pathlib.Path(folder) / "poses.cdf"
-                file.write_bytes(data)
-                array = np.asarray(cdflib.CDF(file).varget("Pose"))
+            array = cdf.read_variable(data, "Pose")
         if array.ndim != 3 or array.shape[::2] != (1, checks.NUM_JOINTS * 3):
             raise UserError(
                 f"{record.origin}: Pose: got shape {array.shape}, expected "
@@ -235,7 +242,7 @@ class OfficialLayout(Layout):
         return checks.checked_poses(array[0].reshape(-1, checks.NUM_JOINTS, 3), record.origin)
 
     def cameras(self, subject: str) -> Cameras:
-        if self._metadata.is_file():
+        if os.path.lexists(self._metadata):
             return read_metadata_xml(self._metadata, subject)
         return published_cameras(subject)
 
@@ -253,31 +260,33 @@ class VideoPose3dLayout(Layout):
     def __init__(self, root: pathlib.Path, path: pathlib.Path):
         super().__init__(root)
         self._path = path
-        self._positions: dict[str, dict[str, Any]] | None = None
+        self._poses: dict[str, Any] = {}
 
     def files(self) -> list[dict]:
         return [describe(self._path, self.root)]
 
     def index(self) -> list[Record]:
-        self._positions = nested_arrays(load_npz(self._path), "positions_3d", self._path)
-        return self._records(
-            (subject, name, f"positions_3d[{subject!r}][{name!r}]", self._path)
-            for subject, actions in self._positions.items()
-            for name in actions
-        )
+        positions = nested_arrays(load_npz(self._path), "positions_3d", self._path)
+        found = []
+        for subject, actions in positions.items():
+            for name, poses in actions.items():
+                entry = f"positions_3d[{subject!r}][{name!r}]"
+                self._poses[entry] = poses
+                found.append((subject, name, entry, self._path))
+        return self._records(found)
 
     def read(self, record: Record) -> np.ndarray:
-        subject, name = re.fullmatch(r"positions_3d\['(.+)'\]\['(.+)'\]", record.entry).groups()
-        metres = np.asarray(self._positions[subject][name])
-        if metres.dtype.kind not in "fiu":
-            return checks.checked_poses(metres, record.origin)
-        return checks.checked_poses(metres.astype(np.float64) * MM_PER_METRE, record.origin)
+        poses = self._poses[record.entry]
+        if isinstance(poses, np.ndarray) and poses.dtype.kind in "fiu":
+            with np.errstate(over="ignore"):
+                poses = poses.astype(np.float64) * MM_PER_METRE
+        return checks.checked_poses(poses, record.origin)
 
     def cameras(self, subject: str) -> Cameras:
         return published_cameras(subject)
 
     def close(self) -> None:
-        self._positions = None
+        self._poses = {}
 
 
 def nested_arrays(members: dict[str, Any], key: str, path: pathlib.Path) -> dict[str, dict]:
@@ -288,15 +297,23 @@ def nested_arrays(members: dict[str, Any], key: str, path: pathlib.Path) -> dict
     """
     if key not in members:
         raise UserError(
-            f"{path}: {key!r} is missing, it has {', '.join(members)}; get the file again"
+            f"{path}: {key!r} is missing, it has {one_line(', '.join(members)) or 'nothing'}; "
+            "get the file again"
         )
     nested = members[key]
-    if not isinstance(nested, dict) or not all(isinstance(v, dict) for v in nested.values()):
+    if not isinstance(nested, dict) or not all(
+        isinstance(subject, str) and isinstance(recordings, dict) and _are_names(recordings)
+        for subject, recordings in nested.items()
+    ):
         raise UserError(
             f"{path}: {key!r}: expected a dict of subjects of dicts of recordings; "
             "get the file again"
         )
     return nested
+
+
+def _are_names(recordings: dict) -> bool:
+    return all(isinstance(name, str) for name in recordings)
 
 
 def search_folders(root: pathlib.Path) -> list[pathlib.Path]:
@@ -306,8 +323,13 @@ def search_folders(root: pathlib.Path) -> list[pathlib.Path]:
     return [root, *sorted(path for path in root.iterdir() if path.is_dir())]
 
 
+def is_there(path: pathlib.Path) -> bool:
+    """Whether `path` is there, as a file or as something that reading it has to refuse."""
+    return os.path.lexists(path) and not path.is_dir()
+
+
 def _find_baseline(root: pathlib.Path, folder: pathlib.Path) -> Layout | None:
-    if (folder / BASELINE_ARCHIVE).is_file():
+    if is_there(folder / BASELINE_ARCHIVE):
         return BaselineLayout(root, folder / BASELINE_ARCHIVE)
     if any(folder.glob(_POSES)):
         return BaselineLayout(root, folder)
@@ -322,7 +344,7 @@ def _find_official(root: pathlib.Path, folder: pathlib.Path) -> Layout | None:
 
 def _find_videopose3d(root: pathlib.Path, folder: pathlib.Path) -> Layout | None:
     path = folder / VIDEOPOSE3D_ARCHIVE
-    return VideoPose3dLayout(root, path) if path.is_file() else None
+    return VideoPose3dLayout(root, path) if is_there(path) else None
 
 
 _FINDERS: dict[str, Callable[[pathlib.Path, pathlib.Path], Layout | None]] = {

@@ -85,6 +85,22 @@ _NAME = np.array([[ord(digit)] for digit in "54138969"])
         (_delete("R"), "x.h5: subject5/camera2: 'R' is missing; get the file again"),
         (_delete("Name"), "x.h5: subject5/camera2: 'Name' is missing; get the file again"),
         (
+            _replace("R", lambda camera: np.zeros(9)),
+            "x.h5: subject5/camera2: 'R': got shape (9,), expected (3, 3); get the file again",
+        ),
+        (
+            _replace("f", lambda camera: np.array([["a"], ["b"]], "S1")),
+            "x.h5: subject5/camera2: f: got |S1, expected numbers; get the file again",
+        ),
+        (
+            _replace("f", lambda camera: -camera.focal_length),
+            "x.h5: subject5/camera2: focal_length: got -1149.68, expected more than 0; get",
+        ),
+        (
+            _replace("R", lambda camera: camera.rotation * 1e200),
+            "x.h5: subject5/camera2: rotation: got a matrix that is inf from orthonormal with ",
+        ),
+        (
             _replace("k", lambda camera: np.zeros(2)),
             "x.h5: subject5/camera2: 'k': got shape (2,), expected (3,); get the file again",
         ),
@@ -104,7 +120,7 @@ _NAME = np.array([[ord(digit)] for digit in "54138969"])
         (
             _replace("Name", lambda camera: np.full((8, 1), ord("0"))),
             "x.h5: subject5/camera2: 'Name': got '00000000', expected one of 54138969, 55011271, "
-            "58860488, 60457274",
+            "58860488, 60457274; get the file again",
         ),
         (
             _replace("Name", lambda camera: _NAME),
@@ -131,12 +147,53 @@ def test_missing_group_and_damage(files):
         ("<metadata><w1/></metadata>", "'w0' is missing; get the file again"),
         ("<metadata><w0>[1 x]</w0></metadata>", "w0: cannot be read: could not convert string"),
         ("<metadata>", "cannot be read: no element found: line 1, column 10; get the file again"),
+        (
+            '<!DOCTYPE m [<!ENTITY a "1 1 1"><!ENTITY b "&a;&a;&a;">]><m><w0>&b;</w0></m>',
+            "cannot be read: it has a document type 'm', which metadata.xml has not; get the file",
+        ),
+        (
+            '<!DOCTYPE m SYSTEM "file:///etc/passwd"><m><w0/></m>',
+            "cannot be read: it has a document type 'm', which metadata.xml has not; get the file",
+        ),
+        ("<metadata><w0/></metadata>", "w0: got 0 numbers, expected 300; get the file again"),
+        ("\0", "cannot be read: unclosed token: line 1, column 0; get the file again"),
     ],
 )
 def test_spoilt_metadata(tmp_path, text, message):
     path = tmp_path / "metadata.xml"
     path.write_text(text)
     with pytest.raises(UserError, match=re.escape(f"{path}: {message}")):
+        cameras.read_metadata_xml(path, "S1")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (0, 9.9, None),  # other angles are another rotation
+        (8 * 6 + 3, np.nan, "camera 54138969: translation is not finite; get the file again"),
+        (66 + 8 * 6, np.inf, "camera 55011271: rotation is not finite; get the file again"),
+        (264, 0.0, "camera 54138969: focal_length: got 0, expected more than 0; get the file"),
+        (264 + 9 + 1, -5.0, "camera 55011271: focal_length: got -5, expected more than 0; get"),
+        (264 + 8, np.nan, "camera 54138969: tangential is not finite; get the file again"),
+    ],
+)
+def test_numbers_that_cannot_be(files, tmp_path, place, value, message):
+    path = tmp_path / "metadata.xml"
+    change = np.arange(300) == place
+    path.write_text(files.metadata_xml(lambda numbers: np.where(change, value, numbers)))
+    if message is None:
+        assert len(cameras.read_metadata_xml(path, "S9")) == 4
+        return
+    with pytest.raises(UserError, match=f"^{re.escape(f'{path}: w0: S9, {message}')}"):
+        cameras.read_metadata_xml(path, "S9")
+
+
+def test_a_metadata_file_beyond_the_bound(tmp_path):
+    path = tmp_path / "metadata.xml"
+    with path.open("wb") as file:
+        file.truncate(2**22 + 1)
+    message = f"{path}: got 4,194,305 bytes unpacked, expected 0 to 4,194,304; get the file again"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         cameras.read_metadata_xml(path, "S1")
 
 

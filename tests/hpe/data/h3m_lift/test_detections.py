@@ -59,7 +59,8 @@ def test_the_two_kinds_are_not_mixed_up(files, tmp_path):
         (
             "S9/StackedHourglass/Walking_2.54138969.h5",
             lambda files: files.h5_bytes(poses=np.zeros((2, 16, 2))),
-            "keypoints: got 2 frames, expected at least the 3 of the poses; get the file again",
+            "keypoints: got 2 frames, expected at least the 3 of the poses and at most 109; get "
+            "the file again",
         ),
         (
             "S9/StackedHourglass/Walking_2.54138969.h5",

@@ -1,3 +1,5 @@
+import contextlib
+import os
 import re
 
 import numpy as np
@@ -91,8 +93,9 @@ def _baseline_with(files, folder, name, data):
 
 
 def _read_all(layout):
-    for record in layout.index():
-        layout.read(record)
+    with contextlib.closing(layout):
+        for record in layout.index():
+            layout.read(record)
 
 
 def _h5(array):
@@ -163,6 +166,57 @@ def test_an_archive_without_cameras(files, tmp_path):
     message = f"{tmp_path}/h36m.zip: cameras.h5 is missing; get the archive again"
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         layouts.find_layout(tmp_path).cameras("S1")
+
+
+def test_two_files_of_cameras(files, tmp_path):
+    entries = files.baseline_entries()
+    files.write_zip(tmp_path / "h36m.zip", entries | {"old/cameras.h5": entries["cameras.h5"]})
+    message = (
+        f"{tmp_path}/h36m.zip: h36m/old/cameras.h5: there is also h36m/cameras.h5; remove one of "
+        "them"
+    )
+    with (
+        contextlib.closing(layouts.find_layout(tmp_path)) as layout,
+        pytest.raises(UserError, match=f"^{re.escape(message)}$"),
+    ):
+        layout.cameras("S1")
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        ("baseline", "h36m.zip"),
+        ("videopose3d", "data_3d_h36m.npz"),
+        ("official", "Poses_D3_Positions_S9.tgz"),
+        ("official", "metadata.xml"),
+        ("baseline", "S9/MyPoses/3D_positions/Walking.h5"),
+        ("official", "S9/MyPoseFeatures/D3_Positions/Walking.cdf"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["a device or a pipe", "a link to nothing"])
+def test_what_is_no_file_is_refused_and_not_waited_for(files, tmp_path, layout, name, kind):
+    if name == "metadata.xml":
+        files.write_official(tmp_path, metadata=False)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    if kind == "a link to nothing":
+        (tmp_path / name).symlink_to("nowhere")
+    else:
+        os.mkfifo(tmp_path / name)
+    message = f"{tmp_path}/{name}: got {kind}, expected a file; put the file there or remove it"
+    found = layouts.find_layout(tmp_path)
+    assert found.kind == layout
+    for ask in (found.files, lambda: (found.index(), found.cameras("S9"))):
+        with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+            ask()
+    found.close()
+
+
+def test_links_to_archives_are_followed(files, tmp_path):
+    files.write_layout("baseline", tmp_path / "elsewhere")
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "h36m.zip").symlink_to(tmp_path / "elsewhere" / "h36m.zip")
+    assert len(layouts.find_layout(data).index()) == 11
 
 
 def test_a_cut_off_download(files, tmp_path):

@@ -1,5 +1,6 @@
 """When a build is reused, made again, or refused."""
 
+import json
 import os
 import re
 import tempfile
@@ -218,8 +219,41 @@ def test_a_damaged_build_says_what_to_do(files, manual, make, tmp_path):
     with pytest.raises(UserError, match=r"delete this folder to build it again$") as caught:
         made.sequences("test")
     assert str(caught.value).startswith(f"{folder}: cannot be read: ")
+    shard.unlink()
+    with pytest.raises(UserError, match=r"delete this folder to build it again$"):
+        made.sequences("test")
     (folder / "metadata.json").write_text("{")
     assert files.listed(make().sequences("test")) == files.SEQUENCES["test"]
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"name": 1}', b"\xff"])
+def test_a_damaged_description_of_a_build(files, manual, make, tmp_path, name, data):
+    files.write_layout("videopose3d", manual)
+    made = make()
+    made.prepare()
+    folder = tmp_path / "tfds" / "h3m_lift" / "projection" / "1.0.0"
+    (folder / name).write_bytes(data)
+    with pytest.raises(UserError, match=r"; delete this folder to build it again$") as caught:
+        make().sequences("test")
+    assert str(caught.value).startswith(f"{folder}: cannot be read: ")
+    assert str(caught.value).isprintable()
+
+
+def test_a_build_with_fewer_frames_than_it_recorded(files, manual, make, tmp_path):
+    files.write_layout("videopose3d", manual)
+    made = make()
+    made.prepare()
+    folder = tmp_path / "tfds" / "h3m_lift" / "projection" / "1.0.0"
+    metadata = json.loads((folder / "metadata.json").read_text())
+    metadata["frames"]["test"] += 1
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    message = (
+        f"{folder}: got 17 frames in the test split, expected 18; delete this folder to build it "
+        "again"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        make().sequences("test")
 
 
 def test_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
