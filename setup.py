@@ -48,6 +48,8 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "beam": ["apache-beam>=2.77"],
+        # For the comparison in benchmarks/lifting.py only.
+        "benchmarks": ["torch==2.13.0"],
         "dev": [
             # Writes the CDF files that the tests read.
             "cdflib>=1.3",

@@ -97,8 +97,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from ige import distribution, runners
 
     # Workers have to meet before TensorFlow computes anything; gin then makes everything in scope.
-    spread = distribution.strategy().scope() if command == "train" else contextlib.nullcontext()
-    with spread:
+    with distribution.spread() if command == "train" else contextlib.nullcontext():
         parameters.try_keras_objects()
         if command == "print_config":
             print(parameters.to_text(parameters.resolved()))

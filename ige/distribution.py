@@ -1,5 +1,6 @@
 """Training on several devices of one machine, or of several machines."""
 
+import contextlib
 import functools
 import json
 import os
@@ -13,6 +14,8 @@ import tensorflow as tf
 
 from ige.errors import UserError
 
+# The connection broke off, or the other one was started again before this one noticed.
+_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
 _CLUSTER = (
     'expected {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, '
     "the same cluster for all workers and an index of its own for each"
@@ -138,13 +141,21 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield from _layers(layer)
 
 
-def rejoin(error: tf.errors.OpError) -> None:
-    """Starts this worker's command again, after another worker was lost.
+@contextlib.contextmanager
+def spread() -> Iterator[None]:
+    """Spreads what is done meanwhile, as gin says; enter it before TensorFlow computes anything.
 
-    TensorFlow cannot take up a connection again within the process. The new one waits for the
-    others, and they all go on from the last checkpoint.
+    When another worker is lost, this one starts its command again: TensorFlow cannot take up a
+    connection within the process. The new one waits for the others, and they all go on from the
+    last checkpoint.
     """
-    reason = (error.message.splitlines() or [""])[0]
-    print(f"lost another worker ({reason}); going on from the last checkpoint when it is back")
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    how = None
+    try:
+        with (how := strategy()).scope():
+            yield
+    except _LOST as error:
+        if how is not None and not isinstance(how, tf.distribute.MultiWorkerMirroredStrategy):
+            raise
+        print(f"lost another worker ({error.message.partition(chr(10))[0]}); waiting for it")
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

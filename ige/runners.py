@@ -3,9 +3,8 @@
 import json
 
 import gin
-import tensorflow as tf
 
-from ige import distribution, parameters, training
+from ige import parameters, training
 from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
 from ige.files import write_text
@@ -24,14 +23,11 @@ def prepare(config_name: str, problem: Problem = gin.REQUIRED) -> None:
 def train(config_name: str) -> None:
     """Trains, or continues training, the experiment."""
     model_dir = default_model_dir(config_name)
-    try:
-        training.train(
-            model_dir,
-            parameters.to_text(parameters.resolved()),
-            lambda problem: RunRecord(model_dir, problem, config_name),
-        )
-    except tf.errors.UnavailableError as error:
-        distribution.rejoin(error)
+    training.train(
+        model_dir,
+        parameters.to_text(parameters.resolved()),
+        lambda problem: RunRecord(model_dir, problem, config_name),
+    )
 
 
 @gin.configurable(module="ige", denylist=["config_name"])

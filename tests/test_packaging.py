@@ -57,7 +57,7 @@ def _minimums(metadata: importlib.metadata.Distribution) -> dict[str, list[Requi
     for requirement in map(Requirement, metadata.requires):
         (extra,) = [
             extra
-            for extra in ("", "gpu", "beam", "dev")
+            for extra in ("", "gpu", "beam", "benchmarks", "dev")
             if requirement.marker is None or requirement.marker.evaluate({"extra": extra})
         ][:1]
         found.setdefault(extra, []).append(requirement)
@@ -174,7 +174,7 @@ def test_requirements_name_no_registry():
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("ige", ("", "beam")), ("tests", ("", "dev")), ("benchmarks", ("", "dev"))],
+    [("ige", ("", "beam")), ("tests", ("", "dev")), ("benchmarks", ("", "benchmarks"))],
 )
 def test_every_imported_package_is_required(metadata, folder, extras):
     minimums = _minimums(metadata)

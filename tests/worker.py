@@ -5,6 +5,7 @@ import pathlib
 import signal
 import sys
 
+import gin
 import keras
 import tensorflow as tf
 import toy
@@ -69,8 +70,6 @@ if __name__ == "__main__":
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2
         )
     mortal = how == "multi_worker" and '"index": 1' in os.environ["TF_CONFIG"]
-    with distribution.strategy(how).scope():
-        try:
-            train(folder, [DieOnce(folder / "killed")] if mortal else [])
-        except tf.errors.UnavailableError as error:
-            distribution.rejoin(error)
+    gin.bind_parameter("strategy.distribution", how)
+    with distribution.spread():
+        train(folder, [DieOnce(folder / "killed")] if mortal else [])
