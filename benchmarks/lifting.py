@@ -6,8 +6,8 @@
 (or `pip install '.[benchmarks]'`, which says the same.)
 
 The same network from the same weights on the same batches: the losses of the first step are
-compared. ige runs as `--command=train` runs it, with metrics, logs and checkpoints; PyTorch runs the
-bare loop, without any of that. Epochs of ige and calls of PyTorch take turns, and the best of
+compared. ige runs as `--command=train` runs it, with metrics, logs and checkpoints; PyTorch runs
+the bare loop, without any of that. Epochs of ige and calls of PyTorch take turns, and the best of
 each counts: other work on the machine disturbs both alike.
 """
 
@@ -151,7 +151,7 @@ def check_same(model: keras.Model, problem: Problem, feed: Feed) -> None:
 
 
 def matmul_rate(size: int = 2048, seconds: float = 3.0) -> float:
-    """Returns the float32 operations per second of products of square matrices, the best of many."""
+    """Returns the float32 operations per second of products of matrices, the best of many."""
     a = tf.random.normal((size, size))
     best, start = np.inf, time.perf_counter()
     while time.perf_counter() - start < seconds:

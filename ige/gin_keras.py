@@ -24,6 +24,7 @@ def _register(module_name: str) -> None:
 
 
 for _name in (
+    "callbacks",
     "optimizers",
     "optimizers.schedules",
     "regularizers",

@@ -1,8 +1,9 @@
 """What is to be learned: data, loss and metrics, independent of the network that learns it."""
 
 import abc
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -14,6 +15,18 @@ from ige.errors import UserError
 
 Tensors = dict[str, keras.KerasTensor]
 InferenceFn = Callable[[Tensors, keras.layers.InputSpec], Any]
+
+
+@contextlib.contextmanager
+def precision(dtype_policy: str | None) -> Iterator[None]:
+    """Sets Keras's dtype policy for the layers that are made meanwhile; None leaves it."""
+    previous = keras.config.dtype_policy()
+    if dtype_policy is not None:
+        keras.config.set_dtype_policy(dtype_policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous)
 
 
 def check_kind(parameter: str, value: Any, kind: type) -> None:
@@ -114,13 +127,21 @@ class Problem(abc.ABC):
         return outputs
 
     def build_model(self, inference_fn: InferenceFn) -> keras.Model:
-        """Returns the functional model inputs -> preprocess -> inference_fn -> postprocess."""
+        """Returns the functional model inputs -> preprocess -> inference_fn -> postprocess.
+
+        Keras's dtype policy holds for the `inference_fn`; what is before and after it is float32.
+        """
         inputs = {
             name: keras.Input(spec.shape, dtype=spec.dtype, name=name)
             for name, spec in self.input_spec.items()
         }
-        outputs = inference_fn(self.preprocess(inputs), self.output_spec)
-        return keras.Model(inputs, self.postprocess(outputs))
+        with precision("float32"):
+            preprocessed = self.preprocess(inputs)
+        outputs = inference_fn(preprocessed, self.output_spec)
+        with precision("float32"):
+            if keras.backend.standardize_dtype(outputs.dtype) != "float32":
+                outputs = keras.layers.Activation("linear", name="as_float32")(outputs)
+            return keras.Model(inputs, self.postprocess(outputs))
 
     def check_model(self, model: keras.Model, origin: str) -> None:
         """Refuses a loaded model that was made for other inputs or outputs.

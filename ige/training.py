@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import gin
 import keras
@@ -18,11 +19,12 @@ from ige.checkpoints import Checkpoints, Position, TrainingState
 from ige.errors import UserError
 from ige.files import lock
 from ige.interruption import StopRequest
-from ige.problem import InferenceFn, Problem, check_kind
+from ige.problem import InferenceFn, Problem, check_kind, precision
 from ige.runs import RunRecord
 from ige.stepping import Run, StepLoop
 from ige.tensorboard import TensorBoardLog
 
+DtypePolicy = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 ModelFn = Callable[[Problem, InferenceFn], keras.Model]
 
 _STEPS_PER_CHUNK = 50
@@ -60,24 +62,6 @@ def _scheduled(
             "lr_schedule = None or a number as learning_rate"
         ) from error
     return lambda epoch: initial * lr_schedule(epoch)
-
-
-@contextlib.contextmanager
-def _precision(dtype_policy: str | None) -> Iterator[None]:
-    """Sets the precision of the layers that are made meanwhile."""
-    previous = keras.config.dtype_policy()
-    if dtype_policy is not None:
-        try:
-            keras.config.set_dtype_policy(dtype_policy)
-        except ValueError as error:
-            raise UserError(
-                f"train.dtype_policy: got {dtype_policy!r}, expected one like 'mixed_bfloat16' or "
-                "'mixed_float16'"
-            ) from error
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(previous)
 
 
 def _start_over(model_dir: pathlib.Path) -> None:
@@ -139,7 +123,7 @@ def train(
     epochs: int = 200,
     seed: int = 0,
     jit_compile: bool = True,
-    dtype_policy: str | None = None,
+    dtype_policy: DtypePolicy | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint_every: int = 1,
     checkpoints_to_keep: int = 3,
@@ -169,8 +153,7 @@ def train(
         epochs: epochs in all, finished ones included.
         seed: fixes weights, data order and dropout.
         jit_compile: compile the steps with XLA.
-        dtype_policy: precision of the layers, such as 'mixed_bfloat16' or 'mixed_float16'; None
-            leaves Keras's, float32.
+        dtype_policy: precision of the network's layers; None leaves Keras's, float32.
         callbacks: more Keras callbacks. Calls run several steps; a callback is told of the last
             one. What a callback itself remembers is not saved.
         checkpoint_every: epochs between two checkpoints.
@@ -217,7 +200,7 @@ def train(
         )
         learning_rate = _scheduled(optimizer, lr_schedule)
         keras.utils.set_random_seed(seed)
-        with _precision(dtype_policy):
+        with precision(dtype_policy):
             model = (
                 model_fn(problem, inference_fn) if model_fn else problem.build_model(inference_fn)
             )

@@ -13,6 +13,7 @@ from ige.hpe.losses import PoseLoss
 from ige.hpe.models.baseline import get_baseline_inference
 from ige.hpe.problem import HpeProblem
 from ige.hpe.skeleton import convert, get_skeleton
+from ige.problem import precision
 
 CAMERA_IDS = ("a", "b")
 FRAMES = {"S1": 4, "S8": 3, "S9": 5}
@@ -299,6 +300,19 @@ def test_model_of_other_shapes_is_refused():
     message = "x predicts (16, 3), the config expects (17, 3)"
     with pytest.raises(UserError, match=re.escape(message)):
         problem(skeleton="h36m_17").check_model(model, "x")
+
+
+@pytest.mark.parametrize("make", [problem, standardised])
+def test_what_makes_metres_is_float32_in_mixed_precision(make):
+    """Millimetres at a distance of 5 m are below the precision of bfloat16."""
+    with precision("mixed_bfloat16"):
+        model = make().build_model(get_baseline_inference)
+    types = {layer.name: layer.compute_dtype for layer in model.layers}
+    assert types["first_dense"] == "bfloat16"
+    scaling = {"metric_scale", "standardise_2d", "unstandardise_3d"} & types.keys()
+    assert scaling
+    assert {types[name] for name in scaling} == {"float32"}
+    assert model.output.dtype == "float32"
 
 
 def test_loss_and_metrics_know_the_root():

@@ -102,7 +102,7 @@ def test_a_file_that_is_read_twice_is_named_once(files, manual, make):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_metres_of_any_type_become_millimetres_without_loss(files, manual, make, dtype):
-    """The nearest float32 to 1000 times what is in the file; in float16 0.33374 m would be 333.75."""
+    """The nearest float32 to 1000 times what is in the file; float16 would make 333.75 of it."""
     metres = np.full((2, 32, 3), 0.33373, dtype)
     positions = {subject: {"Waiting": metres} for subject in files.RECORDINGS}
     files.write_npz(manual / "data_3d_h36m.npz", positions_3d=positions)
