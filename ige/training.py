@@ -241,10 +241,11 @@ def train(
             run.run(stop)
             seconds = time.perf_counter() - began
     done = (run.position.epoch - start.epoch) * steps + run.position.step - start.step
-    print(
-        f"trained to {run.position} at {done * batch_size / seconds:,.0f} examples/s; model in "
-        f"{model_dir}"
-    )
+    rate = f"{done * batch_size / seconds:,.0f} examples/s; model in {model_dir}"
+    if run.stopped:
+        print(f"stopped after {run.position}, saved; the same command goes on; {rate}")
+    else:
+        print(f"trained to {run.position}; {rate}")
     if stop.signal == signal.SIGINT:
         raise KeyboardInterrupt
     return model
