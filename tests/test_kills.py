@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from benchmarks import kills
-from benchmarks.killing import Kill, differences, fingerprint, run
+from benchmarks.killing import Ended, Kill, complaint, differences, fingerprint, run
 
 RNG = np.random.default_rng(0)
 FAST = ("train.jit_compile = False", "hpe.get_baseline_inference.filters = 64")
 EPOCHS = 4
 RUN = "models/hpe/b128-1"
+STOPPING = "\nstopping: finishing the step, then saving\n"
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +91,27 @@ def test_killed_when_the_last_checkpoint_is_saved_and_an_older_one_not_yet_remov
 def test_stopped_by_a_signal(disturb, number, status, last):
     (stopped,) = disturb("train", Kill(number, in_save=True))
     assert stopped.status == status
-    assert "\nstopping: finishing the step, then saving\n" in stopped.output
+    assert STOPPING in stopped.output
     assert re.search(rf"^{last}\nchanges of the file system: \d+$", stopped.output, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("kill", "status", "output", "wrong"),
+    [
+        (None, 0, "", False),
+        (None, 1, "", True),
+        (Kill(), -9, "", False),
+        (Kill(), -11, "", True),
+        (Kill(signal.SIGTERM), -15, "", False),
+        (Kill(signal.SIGTERM), -15, STOPPING, True),
+        (Kill(signal.SIGTERM), 0, STOPPING, False),
+        (Kill(signal.SIGINT), 0, STOPPING, True),
+        (Kill(signal.SIGINT), 130, STOPPING, False),
+        (Kill(signal.SIGINT), 1, "", True),
+    ],
+)
+def test_a_wrong_end_would_be_seen(kill, status, output, wrong):
+    assert bool(complaint(kill, Ended(status, True, output, "", 1.0))) == wrong
 
 
 def test_what_is_lost_would_be_seen(undisturbed, tmp_path):
