@@ -222,7 +222,7 @@ class Checkpoints:
         """Returns the state of the newest usable checkpoint, None if there is none.
 
         Only the one who trains may call it: newer ones, which are damaged, are reported and
-        renamed to `damaged-...`.
+        renamed to `damaged-...`; what a kill during the last save left is removed.
 
         Raises:
             UserError: there are checkpoints, but all are damaged.
@@ -240,6 +240,9 @@ class Checkpoints:
                 shutil.rmtree(renamed, ignore_errors=True)
                 path.rename(renamed)
                 print(f"{error}; renamed to {renamed.name}")
+            # If that was the save of the last epoch, no other one will do it.
+            self._remove_unfinished()
+            self._prune(state)
             return state
         if damaged:
             reasons = "; ".join(str(error) for _, error in damaged)

@@ -59,10 +59,10 @@ def lock(path: pathlib.Path, when_held: Callable[[str], None]) -> Iterator[None]
     """
     with _locked(path, when_held) as file:
         since = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} (since {since})")
-        file.flush()
         try:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()} (since {since})")
+            file.flush()
             yield
         finally:
             path.unlink(missing_ok=True)

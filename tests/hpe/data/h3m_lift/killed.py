@@ -11,24 +11,18 @@ import os
 import signal
 import sys
 
+from benchmarks.killing import on_change
 from ige.hpe.data.h3m_lift import h3m_lift
-
-_WRITES = ("fcntl.flock", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.rmtree")
 
 
 def _kill_before(number: int) -> None:
     """Has the kernel kill this process before its `number`-th change of the file system."""
-    count = 0
 
-    def audit(event: str, arguments: tuple) -> None:
-        nonlocal count
-        opened_to_write = event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
-        if event in _WRITES or opened_to_write:
-            count += 1
-            if count == number:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def act(count: int) -> None:
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.addaudithook(audit)
+    on_change(act)
 
 
 def _build(arguments: dict, kill_before: int | None) -> None:
