@@ -190,9 +190,13 @@ class Run:
         self._rows = self._next_row = 0
         self._seconds_per_step = math.inf
 
-    def run(self, stop: StopRequest) -> None:
-        """Trains until all epochs are finished or a stop is asked for, and saves."""
-        start = self.position
+    def run(self, stop: StopRequest) -> int:
+        """Trains until all epochs are finished or a stop is asked for, and saves.
+
+        Returns:
+            The number of steps that it ran.
+        """
+        start, first = self.position, self._step
         self.callbacks.on_train_begin()
         while self.position.epoch < self.epochs and not (self.stopped or self.model.stop_training):
             figures = self._rest_of_epoch(stop)
@@ -202,6 +206,12 @@ class Run:
         if self.position != start:
             self.checkpoints.save(self.model, self.position, self.history)
         self.callbacks.on_train_end()
+        return self._step - first
+
+    @property
+    def _step(self) -> int:
+        """Steps from the start of the run on."""
+        return self.position.epoch * self.steps + self.position.step
 
     def _rest_of_epoch(self, stop: StopRequest) -> dict[str, float]:
         """Runs an epoch to its end, or until a stop is asked for; returns its figures."""
@@ -217,7 +227,7 @@ class Run:
             figures = self._call(self._count())
             step = self.position.step
             self.callbacks.on_train_batch_end(step - 1, figures)
-            if (epoch * self.steps + step) % self.log_every == 0:
+            if self._step % self.log_every == 0:
                 self._write_log("step", figures)
             self.stopped = distribution.any_worker(stop.signal is not None)
         return figures
@@ -227,12 +237,12 @@ class Run:
         if self._next_row == self._rows:
             self._chunk = next(self.chunks)
             self._rows, self._next_row = len(keras.tree.flatten(self._chunk)[0]), 0
-        epoch, step = self.position
-        until_log = self.log_every - (epoch * self.steps + step) % self.log_every
+        until_log = self.log_every - self._step % self.log_every
         in_time = max(1, int(_SECONDS_PER_CALL / self._seconds_per_step))
         if distribution.is_multi_worker():  # all make the same calls, however fast each is
             in_time = _STEPS_PER_CALL_OF_WORKERS
-        return min(self._rows - self._next_row, self.steps - step, until_log, in_time)
+        until_end = self.steps - self.position.step
+        return min(self._rows - self._next_row, until_end, until_log, in_time)
 
     def _call(self, count: int) -> dict[str, float]:
         """Runs `count` steps and returns the figures after them."""
@@ -269,5 +279,4 @@ class Run:
 
     def _write_log(self, prefix: str, figures: dict[str, float]) -> None:
         rate = {"learning_rate": float(tf.convert_to_tensor(self.model.optimizer.learning_rate))}
-        step = self.position.epoch * self.steps + self.position.step
-        self.log.scalars(prefix, figures | rate, step)
+        self.log.scalars(prefix, figures | rate, self._step)

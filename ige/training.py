@@ -201,9 +201,8 @@ def train(
         learning_rate = _scheduled(optimizer, lr_schedule)
         keras.utils.set_random_seed(seed)
         with precision(dtype_policy):
-            model = (
-                model_fn(problem, inference_fn) if model_fn else problem.build_model(inference_fn)
-            )
+            build = model_fn or (lambda problem, inference_fn: problem.build_model(inference_fn))
+            model = build(problem, inference_fn)
         model.compile(optimizer, problem.loss, metrics=problem.metrics, jit_compile=jit_compile)
         distribution.synchronise_batch_norm(model)
         loop = StepLoop(model, feed.fetch, feed.chunks.element_spec, jit_compile)
@@ -223,9 +222,7 @@ def train(
                 model=model,
                 loop=loop,
                 chunks=iter(feed.chunks),
-                validation=problem.get_dataset("validation", batch_size)
-                if problem.has_validation
-                else None,
+                validation=_held_out(problem, batch_size),
                 callbacks=_callback_list(callbacks, model, epochs, steps),
                 checkpoints=checkpoints,
                 log=log,
@@ -238,17 +235,18 @@ def train(
                 log_every=log_every,
             )
             began = time.perf_counter()
-            run.run(stop)
-            seconds = time.perf_counter() - began
-    done = (run.position.epoch - start.epoch) * steps + run.position.step - start.step
-    rate = f"{done * batch_size / seconds:,.0f} examples/s; model in {model_dir}"
-    if run.stopped:
-        print(f"stopped after {run.position}, saved; the same command goes on; {rate}")
-    else:
-        print(f"trained to {run.position}; {rate}")
+            done = run.run(stop)
+            rate = done * batch_size / (time.perf_counter() - began)
+    what = "stopped, saved after" if run.stopped else "trained to"
+    go_on = "; the same command goes on" if run.stopped else ""
+    print(f"{what} {run.position} at {rate:,.0f} examples/s in {model_dir}{go_on}")
     if stop.signal == signal.SIGINT:
         raise KeyboardInterrupt
     return model
+
+
+def _held_out(problem: Problem, batch_size: int) -> tf.data.Dataset | None:
+    return problem.get_dataset("validation", batch_size) if problem.has_validation else None
 
 
 def _callback_list(

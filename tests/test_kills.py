@@ -83,7 +83,7 @@ def test_killed_when_the_last_checkpoint_is_saved_and_an_older_one_not_yet_remov
         (
             signal.SIGTERM,
             0,
-            rf"trained to epoch \d+.* at .+; model in {RUN}",
+            rf"stopped, saved after epoch \d+.* at .+ in {RUN}; the same command goes on",
         ),
         (signal.SIGINT, 130, "ige: interrupted; the same command goes on from what is saved"),
     ],
