@@ -24,6 +24,8 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from ige.interruption import SAID
+
 _PRELOADED = (
     "benchmarks.killing",
     "ige.gin_keras",
@@ -34,7 +36,6 @@ _PRELOADED = (
 )
 _CHANGES = ("fcntl.flock", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.rmtree")
 _COUNTED = "changes of the file system:"
-_STOPPING = "\nstopping: finishing the step, then saving\n"
 _SECONDS_BETWEEN_LOOKS = 0.001
 
 
@@ -162,7 +163,7 @@ async def run(folder: pathlib.Path, arguments: Sequence[str], kill: Kill | None 
         process.join()
         process.close()
     said = output.read_text()
-    hit = kill is not None and (status in (-kill.number, 128 + kill.number) or _STOPPING in said)
+    hit = kill is not None and (status in (-kill.number, 128 + kill.number) or SAID in said)
     return Ended(status, hit, said, _phase(folder / "work", said, clock), seconds)
 
 
@@ -189,7 +190,7 @@ def _is_saving(work: pathlib.Path, since: float) -> bool:
 
 
 def _phase(work: pathlib.Path, output: str, since: float) -> str:
-    if _STOPPING in output:
+    if SAID in output:
         return "asked to stop"
     if _is_saving(work, since):
         return "saving"
@@ -202,8 +203,8 @@ def complaint(kill: Kill | None, ended: Ended) -> str:
     # Where the signal comes too late, the process ends by itself.
     expected = [0]
     if kill and kill.number == signal.SIGINT:
-        expected = [130] if _STOPPING in ended.output else [0, 130]
-    elif kill and not (kill.number == signal.SIGTERM and _STOPPING in ended.output):
+        expected = [130] if SAID in ended.output else [0, 130]
+    elif kill and not (kill.number == signal.SIGTERM and SAID in ended.output):
         expected = [0, -kill.number]
     if ended.status in expected:
         return ""

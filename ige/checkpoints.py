@@ -107,20 +107,22 @@ class Checkpoints:
     Args:
         model_dir: folder of the run.
         keep: how many of the last checkpoints stay; the best one always stays.
-        judged_by: the figure that the best epoch is chosen by.
         writes: whether this process writes; of several workers, one does.
+
+    Attributes:
+        folder: where they are.
+        judged_by: the figure that the best epoch is chosen by.
     """
 
     def __init__(
         self,
         model_dir: pathlib.Path,
         keep: int = 3,
-        judged_by: str = "loss",
         writes: bool = True,
     ):
         self.folder = model_dir / "checkpoints"
         self._keep = keep
-        self._judged_by = judged_by
+        self.judged_by = "loss"
         self._writes = writes
         self._saved: Position | None = None
 
@@ -155,7 +157,7 @@ class Checkpoints:
             history,
             _values(_seed_variables(model)),
             _values(_metric_variables(model)) if position.step else [],
-            self._judged_by,
+            self.judged_by,
         )
         if not self._writes:
             # Keras's saving talks to the other workers: they all have to do it.
@@ -164,6 +166,7 @@ class Checkpoints:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            flush(self.folder.parent)
             self._remove_unfinished()
             self._write(model, state)
         except OSError as error:
@@ -179,7 +182,7 @@ class Checkpoints:
         temporary.mkdir()
         try:
             model.save(temporary / "model.keras")
-            (temporary / "state.json").write_text(json.dumps(dataclasses.asdict(state)))
+            (temporary / "state.json").write_text(json.dumps(vars(state)))
             names = ("model.keras", "state.json")
             sums = "".join(f"{_digest(temporary / name)}  {name}\n" for name in names)
             (temporary / _SUMS).write_text(sums)
@@ -274,7 +277,13 @@ class Checkpoints:
             UserError: it is damaged.
         """
         position = Position(epoch)
-        self.verify(position)
+        try:
+            self.verify(position)
+        except DamagedError as error:
+            raise UserError(
+                f"{error}; --command=train goes on from the checkpoint before it, "
+                "evaluate.checkpoint chooses another one"
+            ) from error
         with self._damage_explained(position):
             return keras.saving.load_model(
                 self.path(position) / "model.keras", compile=False, safe_mode=True

@@ -16,6 +16,14 @@ from ige.errors import UserError
 
 # The connection broke off, or the other one was started again before this one noticed.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
+_REJOINED = "IGE_REJOINED"
+_OF_ONE_DEVICE = (
+    "clipnorm",
+    "global_clipnorm",
+    "clipvalue",
+    "use_ema",
+    "gradient_accumulation_steps",
+)
 _CLUSTER = (
     'expected {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, '
     "the same cluster for all workers and an index of its own for each"
@@ -45,7 +53,10 @@ def strategy(
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     workers, index = _cluster()
-    print(f"worker {index} of {len(workers)}: waiting for the others of {', '.join(workers)}")
+    print(
+        f"worker {index} of {len(workers)}: waiting for the others of {', '.join(workers)}; "
+        "worker 0 shows the progress"
+    )
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
@@ -106,39 +117,45 @@ def _gather_function(spread: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf
     )
 
 
-def check(optimizer: keras.Optimizer, batch_size: int) -> None:
+def check(optimizer: keras.Optimizer, batch_size: int, dtype_policy: str | None) -> None:
     """Refuses what would not mean the same on several devices.
 
     Raises:
-        UserError: a batch that cannot be shared out equally, or gradient clipping.
+        UserError: a batch that cannot be shared out equally, or what Keras does with the gradients
+            of each device before they are summed.
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if batch_size % replicas:
         raise UserError(
             f"train.batch_size: got {batch_size}, expected a multiple of the {replicas} devices"
         )
-    clipping = ("clipnorm", "global_clipnorm", "clipvalue")
-    for name in clipping:
-        if replicas > 1 and getattr(optimizer, name, None) is not None:
+    if replicas == 1:
+        return
+    for name in _OF_ONE_DEVICE:
+        if getattr(optimizer, name):
             raise UserError(
-                f"optimizer: got {name} on {replicas} devices, expected None: Keras clips before "
-                "the devices' gradients are summed; train on one device or without clipping"
+                f"optimizer: got {name} on {replicas} devices, expected none: Keras applies it "
+                "before the devices' gradients are summed; train on one device or without it"
             )
+    if dtype_policy == "mixed_float16":
+        raise UserError(
+            f"train.dtype_policy: got 'mixed_float16' on {replicas} devices, expected "
+            "'mixed_bfloat16': Keras looks for an overflow on each device by itself"
+        )
 
 
 def synchronise_batch_norm(model: keras.Model) -> None:
     """Makes batch normalisation use the statistics of all devices' examples."""
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        for layer in _layers(model):
+        # Not public, but what Keras itself walks a model with; `layers` stops at composite ones.
+        for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = True
 
 
-def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)
+def rejoined() -> bool:
+    """Whether this process goes on for one that had lost another worker."""
+    return _REJOINED in os.environ
 
 
 @contextlib.contextmanager
@@ -153,9 +170,10 @@ def spread() -> Iterator[None]:
     try:
         with (how := strategy()).scope():
             yield
-    except _LOST as error:
+    except _LOST:
         if how is not None and not isinstance(how, tf.distribute.MultiWorkerMirroredStrategy):
             raise
-        print(f"lost another worker ({error.message.partition(chr(10))[0]}); waiting for it")
+        print("lost another worker; starting again, waiting for it")
         sys.stdout.flush()
+        os.environ[_REJOINED] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -37,6 +37,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
             temporary.rename(path)
+            flush(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

@@ -1,11 +1,15 @@
 """Ctrl-C and SIGTERM as a request that a loop looks at, not as an exception in its middle."""
 
+import contextlib
 import os
 import signal
-import sys
 import threading
 from types import FrameType
 from typing import Self
+
+_STDERR = 2
+SAID = "\nstopping: finishing the step, then saving (Ctrl-C: at once, without saving)\n"
+"""What is printed when a stop is asked for."""
 
 
 class StopRequest:
@@ -33,5 +37,6 @@ class StopRequest:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        # Not print: the handler may run in the middle of one.
-        os.write(sys.stderr.fileno(), b"\nstopping: finishing the step, then saving\n")
+        # Not print: the handler may run in the middle of one. Who reads it may be gone.
+        with contextlib.suppress(OSError):
+            os.write(_STDERR, SAID.encode())

@@ -229,6 +229,18 @@ def _without_macros(value: Any, seen: tuple[str, ...] = ()) -> Any:
     return value
 
 
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    """Returns what `Literal[...]` or `Literal[...] | None` admits, nothing for other types."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return typing.get_args(annotation)
+    if typing.get_origin(annotation) in _UNIONS:
+        parts = typing.get_args(annotation)
+        if any(typing.get_origin(part) is typing.Literal for part in parts):
+            nothing = (None,) if types.NoneType in parts else ()
+            return sum(map(_choices, parts), ()) + nothing
+    return ()
+
+
 def _check_type(name: str, value: Any, annotation: Any) -> None:
     """Refuses a literal that does not fit the annotation of its parameter."""
     import typeguard
@@ -240,8 +252,7 @@ def _check_type(name: str, value: Any, annotation: Any) -> None:
         _check_reference(name, value, annotation)
     if any(references(value)):
         return
-    if typing.get_origin(annotation) is typing.Literal:
-        choices = typing.get_args(annotation)
+    if choices := _choices(annotation):
         if value not in choices:
             listed = ", ".join(map(repr, choices))
             hint = did_you_mean(str(value), map(str, choices))

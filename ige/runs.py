@@ -86,8 +86,21 @@ class RunRecord:
         write_text(self._path, json.dumps(record, indent=2) + "\n")
 
     def read(self) -> dict[str, Any]:
-        """Returns the record: `config`, `ige` (version), and `parameters`, with the data's."""
-        return json.loads(self._path.read_text(encoding="utf-8"))
+        """Returns the record: `config`, `ige` (version), and `parameters`, with the data's.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        try:
+            record = json.loads(self._path.read_bytes())
+            if not isinstance(record["config"], str):
+                raise TypeError
+            return record | {"parameters": dict(record["parameters"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self._path} is damaged; put a copy back, or start over with "
+                '--gin_param="train.overwrite=True"'
+            ) from error
 
     def check(self, for_evaluation: bool = False) -> dict[str, tuple[str, str]]:
         """Refuses to go on under another configuration.
@@ -120,7 +133,8 @@ class RunRecord:
                 f"{key}: {different[key][0]} -> {different[key][1]}" for key in refused
             )
             raise UserError(
-                f"{folder} was trained with another config ({changes}); restore these values, or "
-                "choose another default_model_dir.model_id"
+                f"{folder} was trained with another config ({changes}); restore these values, "
+                "choose another default_model_dir.model_id, or start over with "
+                '--gin_param="train.overwrite=True"'
             )
         return different

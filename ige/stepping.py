@@ -49,6 +49,9 @@ class StepLoop:
         chunk: spec of a chunk.
         jit_compile: compile the loop with XLA; on several devices it is not, XLA cannot see
             more than one.
+
+    Attributes:
+        figures: names of what a step reports.
     """
 
     def __init__(
@@ -59,8 +62,8 @@ class StepLoop:
         self._strategy = tf.distribute.get_strategy()
         self._replicas = self._strategy.num_replicas_in_sync
         index = tf.TensorSpec((), tf.int32)
-        if model.optimizer:  # on several devices its state cannot be made while tracing
-            model.optimizer.build(model.trainable_variables)
+        # On several devices the optimizer's state cannot be made while tracing.
+        model.optimizer.build(model.trainable_variables)
         # Tracing makes what else Keras makes lazily: the states of the metrics.
         self._step = tf.function(self._one, autograph=False).get_concrete_function(chunk, index)
         loop = tf.function(
@@ -71,6 +74,7 @@ class StepLoop:
             autograph=False,
             jit_compile=jit_compile and self._replicas == 1,
         )
+        self.figures = sorted(self._step.structured_outputs)
         self._watched = _floating_variables(model)
         self._compiled = loop.get_concrete_function(chunk, index, index)
 
@@ -147,13 +151,13 @@ class StepLoop:
 
 def _all_finite(tensors: list[Any]) -> tf.Tensor:
     return tf.reduce_all(
-        [tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(tensor))) for tensor in tensors]
+        [tf.reduce_all(tf.math.is_finite(tf.cast(tensor, tf.float32))) for tensor in tensors]
     )
 
 
 def _floating_variables(model: keras.Model) -> list[Any]:
     """Returns what a step can spoil: weights, statistics and the optimizer's state."""
-    variables = [*model.variables, *(model.optimizer.variables if model.optimizer else ())]
+    variables = [*model.variables, *model.optimizer.variables]
     return [variable for variable in variables if variable.dtype.startswith(("float", "bfloat"))]
 
 
@@ -172,7 +176,7 @@ class Run:
     model: keras.Model
     loop: StepLoop
     chunks: Iterator[Any]
-    validation: tf.data.Dataset | None
+    held_out: tf.data.Dataset | None
     callbacks: keras.callbacks.CallbackList
     checkpoints: Checkpoints
     log: TensorBoardLog
@@ -197,8 +201,9 @@ class Run:
             The number of steps that it ran.
         """
         start, first = self.position, self._step
+        self.stopped = distribution.any_worker(stop.signal is not None)
         self.callbacks.on_train_begin()
-        while self.position.epoch < self.epochs and not (self.stopped or self.model.stop_training):
+        while self.position.epoch < self.epochs and not self._stopping:
             figures = self._rest_of_epoch(stop)
             if self.position.step == self.steps:
                 self._finish_epoch(figures)
@@ -207,6 +212,10 @@ class Run:
             self.checkpoints.save(self.model, self.position, self.history)
         self.callbacks.on_train_end()
         return self._step - first
+
+    @property
+    def _stopping(self) -> bool:
+        return self.stopped or self.model.stop_training
 
     @property
     def _step(self) -> int:
@@ -222,7 +231,7 @@ class Run:
             self.model.optimizer.learning_rate = self.learning_rate(epoch)
         self.callbacks.on_epoch_begin(epoch)
         figures = {}
-        while step < self.steps and not self.stopped:
+        while step < self.steps and not self._stopping:
             self.callbacks.on_train_batch_begin(step)
             figures = self._call(self._count())
             step = self.position.step
@@ -263,19 +272,19 @@ class Run:
     def _finish_epoch(self, figures: dict[str, float]) -> None:
         """Evaluates the held-out examples, logs, and saves if it is time."""
         epoch = self.position.epoch
-        if self.validation is not None:
-            held_out = self.loop.evaluate(self.validation)
-            figures = figures | {f"val_{name}": value for name, value in held_out.items()}
+        if self.held_out is not None:
+            evaluated = self.loop.evaluate(self.held_out)
+            figures = figures | {f"val_{name}": value for name, value in evaluated.items()}
             for name, value in figures.items():
                 if not math.isfinite(value):
                     raise UserError(f"epoch {epoch + 1}: {name} is {value}; {_ADVICE}")
         self.history.append(figures)
         self.position = Position(epoch + 1)
-        self.callbacks.on_epoch_end(epoch, figures)
         self._write_log("epoch", figures)
         self.log.flush()
         if self.position.epoch % self.checkpoint_every == 0:
             self.checkpoints.save(self.model, self.position, self.history)
+        self.callbacks.on_epoch_end(epoch, figures)  # which print, and may fail
 
     def _write_log(self, prefix: str, figures: dict[str, float]) -> None:
         rate = {"learning_rate": float(tf.convert_to_tensor(self.model.optimizer.learning_rate))}

@@ -29,7 +29,7 @@ ModelFn = Callable[[Problem, InferenceFn], keras.Model]
 
 _STEPS_PER_CHUNK = 50
 # What a run puts into its folder, and starting over removes.
-_OUTPUT = ("checkpoints", "config.json", "evaluation.json", "events.out.tfevents.*")
+_OUTPUT = ("checkpoints", "config.json", "evaluation.json", "events.out.tfevents.*", ".trimmed")
 
 
 def _check_counts(seed: int, **counts: int) -> None:
@@ -96,10 +96,12 @@ def _alone_in(model_dir: pathlib.Path) -> Iterator[None]:
                 model_dir.rmdir()
 
 
-def _last_state(checkpoints: Checkpoints, record: RunRecord) -> TrainingState | None:
+def _last_state(
+    checkpoints: Checkpoints, record: RunRecord, overwrite: bool
+) -> TrainingState | None:
     """Returns where all workers go on from: what the chief finds; None for a fresh start."""
     state = None
-    if distribution.is_chief():
+    if distribution.is_chief() and not overwrite:
         if checkpoints.positions():
             record.check()
         state = checkpoints.newest()
@@ -129,7 +131,7 @@ def train(
     checkpoints_to_keep: int = 3,
     log_every: int = 1000,
     overwrite: bool = False,
-) -> keras.Model:
+) -> keras.Model | None:
     """Trains until `epochs` epochs are finished, from the last checkpoint if there is one.
 
     However often it was killed or stopped, a run ends with the weights, bit for bit, of one that
@@ -145,8 +147,11 @@ def train(
         problem: what to learn.
         inference_fn: the network: inputs, output_spec -> outputs.
         model_fn: problem, inference_fn -> model with a `train_step` of its own, for methods that
-            are not plain supervised learning. What it draws comes from `keras.random` with a
-            `SeedGenerator` that the model holds, so that it goes on where it was.
+            are not plain supervised learning. Its classes are registered with
+            `keras.saving.register_keras_serializable`. What has to survive a stop is a variable of
+            the model or of an optimizer, and what it draws comes from `keras.random` with a
+            `SeedGenerator` that the model holds. Its attribute `judged_by`, if any, replaces the
+            problem's.
         optimizer: a fresh optimizer.
         lr_schedule: epoch (from 0) -> what to multiply the optimizer's learning rate by.
         batch_size: examples per step.
@@ -162,7 +167,7 @@ def train(
         overwrite: start over: remove what the folder has of an earlier run.
 
     Returns:
-        The trained model.
+        The trained model; None if all epochs were finished before.
 
     Raises:
         UserError: a number that makes no sense, too few examples, a run of another config, no
@@ -172,6 +177,11 @@ def train(
     """
     check_kind("train.problem", problem, Problem)
     check_kind("train.optimizer", optimizer, keras.Optimizer)
+    if optimizer.use_ema and not optimizer.ema_overwrite_frequency:
+        raise UserError(
+            "optimizer: got use_ema without ema_overwrite_frequency, expected a number of steps: "
+            "without it Keras uses the averages at the end of a training only, which may go on"
+        )
     _check_counts(
         seed,
         batch_size=batch_size,
@@ -180,73 +190,95 @@ def train(
         checkpoints_to_keep=checkpoints_to_keep,
         log_every=log_every,
     )
-    distribution.check(optimizer, batch_size)
+    distribution.check(optimizer, batch_size, dtype_policy)
     chief = distribution.is_chief()
-    with _alone_in(model_dir) if chief else contextlib.nullcontext():
-        if overwrite and chief:
-            _start_over(model_dir)
-        checkpoints = Checkpoints(model_dir, checkpoints_to_keep, problem.judged_by, chief)
+    overwrite = overwrite and not distribution.rejoined()
+    with contextlib.ExitStack() as stack:
+        if chief:
+            stack.enter_context(_alone_in(model_dir))
+        checkpoints = Checkpoints(model_dir, checkpoints_to_keep, writes=chief)
         record = make_record(problem)
-        state = _last_state(checkpoints, record)
+        state = _last_state(checkpoints, record, overwrite)
         start = state.position if state else Position(0)
         if start.epoch >= epochs:
-            print(f"{model_dir} is trained for {start.epoch} epochs already; --epochs=N goes on")
-            return checkpoints.load_model(start.epoch)
-
+            print(f"{model_dir} has {start.epoch} epochs already; a larger --epochs goes on")
+            return None
         steps = _steps_per_epoch(problem, batch_size)
         first_step = start.epoch * steps + start.step
         feed = problem.get_training_feed(
             batch_size, steps, seed, first_step, min(steps, _STEPS_PER_CHUNK)
         )
+        held_out = problem.get_dataset("validation", batch_size) if problem.has_validation else None
         learning_rate = _scheduled(optimizer, lr_schedule)
+
+        stop = stack.enter_context(StopRequest())
         keras.utils.set_random_seed(seed)
         with precision(dtype_policy):
-            build = model_fn or (lambda problem, inference_fn: problem.build_model(inference_fn))
-            model = build(problem, inference_fn)
+            model = _build(problem, inference_fn, model_fn)
         model.compile(optimizer, problem.loss, metrics=problem.metrics, jit_compile=jit_compile)
         distribution.synchronise_batch_norm(model)
         loop = StepLoop(model, feed.fetch, feed.chunks.element_spec, jit_compile)
+        checkpoints.judged_by = _judged_by(model, problem, loop.figures)
         if state:
             checkpoints.restore(model, state)
             print(f"continuing {model_dir} after {start}")
         elif chief:
+            if overwrite:
+                _start_over(model_dir)
+            elif (model_dir / "config.json").exists():
+                print(f"{model_dir} has no checkpoint yet: starting with the first step")
             record.write()
         print(
             f"training on {problem.examples_per_epoch('train'):,} examples: {steps:,} steps of "
             f"{batch_size} per epoch, {count_parameters(model):,} parameters"
         )
-        with TensorBoardLog(model_dir if chief else None, first_step) as log, StopRequest() as stop:
-            if not state:
-                log.config(config_text)
-            run = Run(
-                model=model,
-                loop=loop,
-                chunks=iter(feed.chunks),
-                validation=_held_out(problem, batch_size),
-                callbacks=_callback_list(callbacks, model, epochs, steps),
-                checkpoints=checkpoints,
-                log=log,
-                position=start,
-                history=list(state.history) if state else [],
-                steps=steps,
-                epochs=epochs,
-                learning_rate=learning_rate,
-                checkpoint_every=checkpoint_every,
-                log_every=log_every,
-            )
-            began = time.perf_counter()
-            done = run.run(stop)
-            rate = done * batch_size / (time.perf_counter() - began)
-    what = "stopped, saved after" if run.stopped else "trained to"
-    go_on = "; the same command goes on" if run.stopped else ""
-    print(f"{what} {run.position} at {rate:,.0f} examples/s in {model_dir}{go_on}")
+        log = stack.enter_context(TensorBoardLog(model_dir if chief else None, first_step))
+        if not state:
+            log.config(config_text)
+        run = Run(
+            model=model,
+            loop=loop,
+            chunks=iter(feed.chunks),
+            held_out=held_out,
+            callbacks=_callback_list(callbacks, model, epochs, steps),
+            checkpoints=checkpoints,
+            log=log,
+            position=start,
+            history=list(state.history) if state else [],
+            steps=steps,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            checkpoint_every=checkpoint_every,
+            log_every=log_every,
+        )
+        _run(run, stop, batch_size, model_dir)
     if stop.signal == signal.SIGINT:
         raise KeyboardInterrupt
     return model
 
 
-def _held_out(problem: Problem, batch_size: int) -> tf.data.Dataset | None:
-    return problem.get_dataset("validation", batch_size) if problem.has_validation else None
+def _build(problem: Problem, inference_fn: InferenceFn, model_fn: ModelFn | None) -> keras.Model:
+    return model_fn(problem, inference_fn) if model_fn else problem.build_model(inference_fn)
+
+
+def _judged_by(model: keras.Model, problem: Problem, figures: Sequence[str]) -> str:
+    """Returns the figure that the best epoch is chosen by: the model's choice, if it has one."""
+    name = getattr(model, "judged_by", problem.judged_by)
+    if name not in figures:
+        raise UserError(
+            f"judged_by: got {name!r}, expected a figure that training reports, one of "
+            f"{', '.join(figures)}; set it on the model that model_fn returns, or on the problem"
+        )
+    return name
+
+
+def _run(run: Run, stop: StopRequest, batch_size: int, model_dir: pathlib.Path) -> None:
+    """Trains, and says how far it got and how fast."""
+    began = time.perf_counter()
+    rate = run.run(stop) * batch_size / (time.perf_counter() - began)
+    what = "stopped, saved after" if run.stopped else "trained to"
+    go_on = "; the same command goes on" if run.stopped else ""
+    print(f"{what} {run.position} at {rate:,.0f} examples/s in {model_dir}{go_on}")
 
 
 def _callback_list(

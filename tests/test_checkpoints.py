@@ -91,7 +91,8 @@ def test_best_is_judged_by_held_out_examples_when_there_are_any(model, tmp_path)
 
 def test_best_is_judged_by_the_figure_that_was_asked_for(model, tmp_path):
     history = [{"loss": 2.0, "error": 1.0}, {"loss": 1.0, "error": 2.0}]
-    checkpoints = Checkpoints(tmp_path, judged_by="error")
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.judged_by = "error"
     for epoch in (1, 2):
         checkpoints.save(model, Position(epoch), history[:epoch])
     assert Checkpoints(tmp_path).best() == 1
@@ -102,7 +103,10 @@ def test_a_damaged_checkpoint_is_not_loaded(model, tmp_path):
     _save(checkpoints, model, [1.0])
     path = checkpoints.path(Position(1))
     (path / "model.keras").write_bytes((path / "model.keras").read_bytes()[:500])
-    message = f"{path} is damaged: model.keras is not what was written"
+    message = (
+        f"{path} is damaged: model.keras is not what was written; --command=train goes on from the "
+        "checkpoint before it, evaluate.checkpoint chooses another one"
+    )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         checkpoints.load_model(1)
 
@@ -147,11 +151,20 @@ def test_everything_is_on_the_disk_before_the_checkpoint_has_its_name(model, tmp
 
     monkeypatch.setattr("ige.checkpoints.flush", flush)
     _save(Checkpoints(tmp_path), model, [1.0])
-    assert set(flushed[:3]) == {
+    assert flushed[0] == (tmp_path.name, False)
+    assert set(flushed[1:4]) == {
         (name, False) for name in ("model.keras", "state.json", "SHA256SUMS")
     }
-    assert flushed[3:] == [("saving-epoch-0001", False), ("checkpoints", False)]
+    assert flushed[4:] == [("saving-epoch-0001", False), ("checkpoints", False)]
     assert (tmp_path / "checkpoints" / "epoch-0001").is_dir()
+
+
+def test_names_have_room_for_long_runs(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    positions = [Position(9999), Position(10000), Position(10000, 1234567)]
+    for position in positions:
+        checkpoints.path(position).mkdir(parents=True)
+    assert checkpoints.positions() == positions
 
 
 def test_checksums_are_those_of_sha256sum(model, tmp_path):

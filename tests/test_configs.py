@@ -63,6 +63,7 @@ def trainer(
     body: Body = gin.REQUIRED,
     rounds: int = 3,
     mode: Literal["slow", "fast"] = "slow",
+    brake: Literal["soft", "hard"] | None = None,
     note: str | None = None,
     strict: bool = False,
     helper: Any = None,
@@ -169,6 +170,10 @@ def test_later_bindings_win(folder):
         (
             "trainer.mode = 'fats'",
             "toy.trainer.mode: got 'fats', expected one of 'slow', 'fast'; did you mean fast?",
+        ),
+        (
+            "trainer.brake = 'sift'",
+            "toy.trainer.brake: got 'sift', expected one of 'soft', 'hard', None; did you mean",
         ),
         ("  ", "--gin_param: got an empty binding, expected `name = value`"),
         (

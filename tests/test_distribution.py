@@ -87,7 +87,7 @@ def test_losses_and_weights_are_those_of_one_device_with_the_whole_batch(runs, h
 def test_a_worker_that_was_killed_and_started_again_resumes_the_pair(runs):
     survivor, killed = ((runs / f"multi_worker{i}.log").read_text() for i in range(2))
     continuing = f"continuing {runs / 'multi_worker'} after epoch 1"
-    assert "lost another worker (" in survivor
+    assert "lost another worker; starting again, waiting for it" in survivor
     assert survivor.count("training on 64 examples") == 2
     assert killed.count("training on 64 examples") == 2
     assert continuing in survivor
@@ -132,25 +132,47 @@ class Two:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "batch_size", "message"),
+    ("settings", "batch_size", "dtype_policy", "message"),
     [
-        ({}, 7, "train.batch_size: got 7, expected a multiple of the 2 devices"),
-        ({"clipnorm": 1.0}, 8, "optimizer: got clipnorm on 2 devices, expected None: Keras clips"),
-        ({"clipvalue": 1.0}, 8, "optimizer: got clipvalue on 2 devices, expected None: Keras"),
+        ({}, 7, None, "train.batch_size: got 7, expected a multiple of the 2 devices"),
+        ({"clipnorm": 1.0}, 8, None, "optimizer: got clipnorm on 2 devices, expected none: Keras"),
+        ({"global_clipnorm": 1.0}, 8, None, "optimizer: got global_clipnorm on 2 devices"),
+        ({"clipvalue": 1.0}, 8, None, "optimizer: got clipvalue on 2 devices"),
+        (
+            {"use_ema": True, "ema_overwrite_frequency": 1},
+            8,
+            None,
+            "optimizer: got use_ema on 2 devices",
+        ),
+        ({"gradient_accumulation_steps": 2}, 8, None, "optimizer: got gradient_accumulation_steps"),
+        ({}, 8, "mixed_float16", "train.dtype_policy: got 'mixed_float16' on 2 devices, expected"),
     ],
 )
-def test_what_would_not_mean_the_same(monkeypatch, optimizer, batch_size, message):
-    sgd = keras.optimizers.SGD(0.1, **optimizer)
-    distribution.check(sgd, batch_size)
+def test_what_would_not_mean_the_same(monkeypatch, settings, batch_size, dtype_policy, message):
+    sgd = keras.optimizers.SGD(0.1, **settings)
+    distribution.check(sgd, batch_size, dtype_policy)
     monkeypatch.setattr(distribution.tf.distribute, "get_strategy", Two)
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
-        distribution.check(sgd, batch_size)
+        distribution.check(sgd, batch_size, dtype_policy)
+    distribution.check(keras.optimizers.SGD(0.1), 8, "mixed_bfloat16")
+
+
+class Composite(keras.layers.Layer):
+    """A layer with batch normalisation inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = keras.layers.BatchNormalization()
+
+    def call(self, inputs):
+        return self.norm(inputs)
 
 
 def test_batch_norm_is_synchronised_inside_nested_networks_too(monkeypatch):
     inner = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization()])
-    model = keras.Sequential([keras.Input((2,)), inner, keras.layers.BatchNormalization()])
-    norms = [inner.layers[0], model.layers[1]]
+    composite = Composite()
+    model = keras.Sequential([keras.Input((2,)), inner, composite])
+    norms = [inner.layers[0], composite.norm]
     distribution.synchronise_batch_norm(model)
     assert [norm.synchronized for norm in norms] == [False, False]
     monkeypatch.setattr(distribution.tf.distribute, "get_strategy", Two)

@@ -15,12 +15,12 @@ import pytest
 
 from benchmarks import kills
 from benchmarks.killing import Ended, Kill, complaint, differences, fingerprint, run
+from ige.interruption import SAID
 
 RNG = np.random.default_rng(0)
 FAST = ("train.jit_compile = False", "hpe.get_baseline_inference.filters = 64")
 EPOCHS = 4
 RUN = "models/hpe/b128-1"
-STOPPING = "\nstopping: finishing the step, then saving\n"
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_killed_when_the_last_checkpoint_is_saved_and_an_older_one_not_yet_remov
 def test_stopped_by_a_signal(disturb, number, status, last):
     (stopped,) = disturb("train", Kill(number, in_save=True))
     assert stopped.status == status
-    assert STOPPING in stopped.output
+    assert SAID in stopped.output
     assert re.search(rf"^{last}\nchanges of the file system: \d+$", stopped.output, re.MULTILINE)
 
 
@@ -103,10 +103,10 @@ def test_stopped_by_a_signal(disturb, number, status, last):
         (Kill(), -9, "", False),
         (Kill(), -11, "", True),
         (Kill(signal.SIGTERM), -15, "", False),
-        (Kill(signal.SIGTERM), -15, STOPPING, True),
-        (Kill(signal.SIGTERM), 0, STOPPING, False),
-        (Kill(signal.SIGINT), 0, STOPPING, True),
-        (Kill(signal.SIGINT), 130, STOPPING, False),
+        (Kill(signal.SIGTERM), -15, SAID, True),
+        (Kill(signal.SIGTERM), 0, SAID, False),
+        (Kill(signal.SIGINT), 0, SAID, True),
+        (Kill(signal.SIGINT), 130, SAID, False),
         (Kill(signal.SIGINT), 1, "", True),
     ],
 )

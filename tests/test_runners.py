@@ -50,7 +50,7 @@ def ige(tiny, models, capsys):
 def test_every_config_trains_continues_and_evaluates(ige, models, name):
     status, out, err = ige(name, "train", "--epochs=1")
     assert status == 0, err
-    assert f"model in {models / name}" in out
+    assert re.search(rf"^trained to epoch 1 at [\d,]+ examples/s in {models / name}$", out, re.M)
     status, out, err = ige(name, "train", "--epochs=2")
     assert status == 0, err
     assert f"continuing {models / name} after epoch 1" in out
@@ -142,7 +142,8 @@ def test_evaluating_other_data_says_so(ige, models):
             "train",
             ["batch_size = 32", "epochs = 3"],
             "was trained with another config (train.batch_size: 64 -> 32); restore these values, "
-            "or choose another default_model_dir.model_id",
+            "choose another default_model_dir.model_id, or start over with "
+            '--gin_param="train.overwrite=True"',
         ),
         (
             "evaluate",

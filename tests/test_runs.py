@@ -7,6 +7,7 @@ import toy
 
 from ige import parameters, runs
 from ige.errors import UserError
+from ige.runs import FREE
 
 
 @pytest.mark.parametrize(
@@ -69,8 +70,8 @@ def test_another_config_is_refused_with_old_and_new(record, tmp_path):
     settings["train.seed"] = 1
     message = (
         f"{tmp_path} was trained with another config (train.batch_size: 64 -> 32; "
-        "train.seed: (none) -> 1); restore these values, or choose another "
-        "default_model_dir.model_id"
+        "train.seed: (none) -> 1); restore these values, choose another "
+        'default_model_dir.model_id, or start over with --gin_param="train.overwrite=True"'
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         record.check()
@@ -99,6 +100,23 @@ def test_folder_without_a_record(record, tmp_path):
     message = f"{tmp_path} has checkpoints but no config.json; remove the folder, or choose another"
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
         record[0].check()
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"config": "a", "parameters": 3}'])
+def test_damaged_record(record, tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    message = (
+        f"{tmp_path}/config.json is damaged; put a copy back, or start over with "
+        '--gin_param="train.overwrite=True"'
+    )
+    for check in (record[0].check, record[0].read):
+        with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+            check()
+
+
+def test_what_may_differ_when_training_goes_on():
+    how = {"epochs", "checkpoint_every", "checkpoints_to_keep", "log_every", "overwrite"}
+    assert {f"train.{name}" for name in how} == FREE
 
 
 def test_record_is_json_that_people_can_read(record, tmp_path):

@@ -18,16 +18,33 @@ class Builder:
         self.prepared += 1
 
 
+class Record:
+    """Stands for the record of a run's config."""
+
+    def __init__(self):
+        self.calls = []
+
+    def check(self):
+        self.calls.append("check")
+
+    def write(self):
+        self.calls.append("write")
+
+
 class LineProblem(TfdsProblem):
     """y = 2 x + 1, 64 training and 10 test examples."""
 
     free_parameters = frozenset({"toy.problem.note"})
     data_selectors = frozenset({"toy.data"})
 
-    def __init__(self, validation: bool = False, poison: bool = False):
+    def __init__(self, validation: bool = False, poisoned: tuple[tuple[str, int], ...] = ()):
+        """Args:
+        validation: there are held-out examples.
+        poisoned: (split, row) whose label is NaN.
+        """
         super().__init__(Builder())
         self._validation = validation
-        self._poison = poison
+        self._poisoned = poisoned
 
     input_spec = {"x": keras.layers.InputSpec(shape=(1,), dtype="float32")}
     output_spec = keras.layers.InputSpec(shape=(1,), dtype="float32")
@@ -46,7 +63,11 @@ class LineProblem(TfdsProblem):
 
     def load_arrays(self, split):
         x = np.linspace(-1, 1, 64 if split == "train" else 10, dtype=np.float32)[:, None]
-        return {"x": x}, (x * np.nan if self._poison else 2 * x + 1)
+        y = 2 * x + 1
+        for poisoned, row in self._poisoned:
+            if poisoned == split:
+                y[row] = np.nan
+        return {"x": x}, y
 
     def report(self, model, split, batch_size):
         _, labels = self.arrays(split)

@@ -39,6 +39,38 @@ def test_epochs_and_seeds_differ_in_order():
     assert not np.array_equal(first, np.sort(first)[::-1])
 
 
+def _orders(seed, epochs, count=64):
+    """Returns the orders (epochs, count) of as many examples, an epoch per chunk row."""
+    feed = batches.shuffled_feed(np.arange(count), count, count, 1, seed, 0, epochs)
+    return next(iter(feed.chunks)).numpy()
+
+
+def test_every_example_is_anywhere_as_often():
+    """Chi squared of the table place x example, per degree of freedom: 1 +- 0.02 for chance."""
+    orders = _orders(0, 1600)
+    table = np.zeros((64, 64))
+    np.add.at(table, (np.arange(64), orders), 1)
+    assert np.sum((table - 25) ** 2 / 25) / 63**2 == pytest.approx(1, abs=0.1)
+
+
+def test_orders_hardly_repeat():
+    """For so few examples the shuffle has some ten million orders only."""
+    orders = np.concatenate([_orders(seed, 1000) for seed in (0, 256)])
+    assert len({tuple(order) for order in orders}) >= 1995
+
+
+def test_neighbours_part_with_the_next_epoch():
+    """Chance has 5 % of the neighbours (sorted by their next batch) in one batch again."""
+    feed = batches.shuffled_feed(np.arange(40000), 40000, 64, 625, 0, 0, 1250)
+    batch_of = np.empty((2, 40000), int)
+    for epoch, rows in enumerate(np.split(next(iter(feed.chunks)).numpy(), 2)):
+        batch_of[epoch, rows] = np.arange(625)[:, None]
+    first = np.argsort(batch_of[0], kind="stable").reshape(625, 64)
+    together = batch_of[1][first]
+    again = np.mean(np.diff(np.sort(together, axis=1), axis=1) == 0)
+    assert again == pytest.approx(0.05, abs=0.01)
+
+
 @pytest.mark.parametrize("start", [1, 4, 6])
 def test_starting_later_gives_the_same_batches(start):
     np.testing.assert_array_equal(
