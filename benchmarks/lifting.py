@@ -145,7 +145,7 @@ def check_same(model: keras.Model, problem: Problem, feed: Feed) -> None:
     ours = float(problem.loss(labels, model(inputs, training=True)))
     for layer, rate in zip(layers, rates, strict=True):
         layer.rate = rate
-    theirs = float(trainer.loss(torch.from_numpy(rows)))
+    theirs = trainer.loss(torch.from_numpy(rows)).item()
     assert abs(ours - theirs) < 1e-4 * abs(theirs), (ours, theirs)
     print(f"  loss of the first batch: {ours:.3f} with ige, {theirs:.3f} with PyTorch")
 

@@ -1,5 +1,6 @@
 """Training steps, many in one compiled call, and what is due between the calls."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -9,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ige import distribution
+from ige import distribution, layers
 from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
 from ige.interruption import StopRequest
@@ -64,15 +65,16 @@ class StepLoop:
         index = tf.TensorSpec((), tf.int32)
         # On several devices the optimizer's state cannot be made while tracing.
         model.optimizer.build(model.trainable_variables)
-        # Tracing makes what else Keras makes lazily: the states of the metrics.
-        self._step = tf.function(self._one, autograph=False).get_concrete_function(chunk, index)
-        loop = tf.function(
-            self._loop, autograph=False, jit_compile=jit_compile and self._replicas == 1
-        )
+        jit_compile = jit_compile and self._replicas == 1
+        with layers.compiled_by_xla() if jit_compile else contextlib.nullcontext():
+            # Tracing makes what else Keras makes lazily: the states of the metrics.
+            step = tf.function(self._one, autograph=False)
+            self._step = step.get_concrete_function(chunk, index)
+        loop = tf.function(self._loop, autograph=False, jit_compile=jit_compile)
         self._test = tf.function(
             lambda batch: self._strategy.run(model.test_step, args=(batch,)),
             autograph=False,
-            jit_compile=jit_compile and self._replicas == 1,
+            jit_compile=jit_compile,
         )
         self.figures = sorted(self._step.structured_outputs)
         self._watched = _floating_variables(model)

@@ -4,6 +4,7 @@ import gin
 import keras
 
 from ige.errors import UserError
+from ige.layers import Dropout
 from ige.problem import Tensors
 
 
@@ -120,7 +121,7 @@ def get_baseline_inference(
             norm = FrozenStatistics if freeze_batch_norm else keras.layers.BatchNormalization
             x = norm(scale=scale_batch_norm, name=f"{name}_norm")(x)
         x = keras.layers.ReLU(name=f"{name}_relu")(x)
-        return keras.layers.Dropout(dropout_rate, name=f"{name}_dropout")(x)
+        return Dropout(dropout_rate, name=f"{name}_dropout")(x)
 
     x = keras.layers.Flatten(name="flatten")(inputs["pose_2d"])
     x = hidden(x, max_norm_first, "first")

@@ -1,0 +1,39 @@
+"""Layers that any network may use."""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+_algorithm = contextvars.ContextVar("algorithm", default="auto_select")
+
+
+@contextlib.contextmanager
+def compiled_by_xla() -> Iterator[None]:
+    """What is traced meanwhile draws with Threefry, which only XLA has.
+
+    On a CPU it is many times as fast as what XLA takes by itself, with which dropout is half of
+    the training step of a small network (docs/benchmarks.md).
+    """
+    token = _algorithm.set("threefry")
+    try:
+        yield
+    finally:
+        _algorithm.reset(token)
+
+
+@keras.saving.register_keras_serializable(package="ige")
+class Dropout(keras.layers.Dropout):
+    """Keras's dropout with a random generator that suits how it is compiled."""
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate or self.noise_shape is not None:
+            return super().call(inputs, training)
+        return tf.nn.experimental.stateless_dropout(
+            inputs,
+            rate=self.rate,
+            seed=tf.cast(self.seed_generator.next(), tf.int32),
+            rng_alg=_algorithm.get(),
+        )
