@@ -337,7 +337,7 @@ def _check_name(name: str, path: pathlib.Path) -> None:
     elif not parts[0] or _DRIVE.match(name):
         fault = "absolute"
     elif ".." in parts:
-        fault = "leading out of the archive"
+        fault = "outside the archive"
     else:
         return
     raise UserError(

@@ -75,9 +75,9 @@ def test_patterns_choose_files_of_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("../up.txt", "leading out of the archive"),
-        ("b/../../up.txt", "leading out of the archive"),
-        ("b\\..\\..\\up.txt", "leading out of the archive"),
+        ("../up.txt", "outside the archive"),
+        ("b/../../up.txt", "outside the archive"),
+        ("b\\..\\..\\up.txt", "outside the archive"),
         ("/etc/passwd", "absolute"),
         ("\\\\host\\share", "absolute"),
         ("C:\\up.txt", "absolute"),
@@ -153,7 +153,7 @@ def test_names_that_are_there_twice_are_refused(tmp_path, kind, again):
             _add(archive, again, b"2")
     if ".." in again:
         message = (
-            f"{again!r}: name is leading out of the archive, expected a path below the archive's "
+            f"{again!r}: name is outside the archive, expected a path below the archive's "
             "top; rename or remove it"
         )
     else:
