@@ -111,6 +111,17 @@ def test_a_damaged_checkpoint_is_not_loaded(model, tmp_path):
         checkpoints.load_model(1)
 
 
+def test_code_inside_a_checkpoint_is_not_run(tmp_path):
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(keras.layers.Dense(1)(inputs)))
+    model.compile(optimizer="sgd", loss="mse")
+    checkpoints = Checkpoints(tmp_path)
+    _save(checkpoints, model, [1.0])
+    message = f"{checkpoints.path(Position(1))} cannot be loaded: Requested the deserialization of"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}.*$"):
+        checkpoints.load_model(1)
+
+
 def test_a_checkpoint_of_another_network_is_not_loaded(model, tmp_path):
     checkpoints = Checkpoints(tmp_path)
     _save(checkpoints, model, [1.0])
