@@ -32,6 +32,15 @@ _STEPS_PER_CHUNK = 50
 _OUTPUT = ("checkpoints", "config.json", "evaluation.json", "events.out.tfevents.*", ".trimmed")
 
 
+def _check_optimizer(optimizer: keras.Optimizer) -> None:
+    check_kind("train.optimizer", optimizer, keras.Optimizer)
+    if optimizer.use_ema and not optimizer.ema_overwrite_frequency:
+        raise UserError(
+            "optimizer: got use_ema without ema_overwrite_frequency, expected a number of steps: "
+            "without it Keras uses the averages at the end of a training only, which may go on"
+        )
+
+
 def _check_counts(seed: int, **counts: int) -> None:
     if not 0 <= seed < 2**32:
         raise UserError(f"train.seed: got {seed}, expected 0 to {2**32 - 1}")
@@ -94,6 +103,15 @@ def _alone_in(model_dir: pathlib.Path) -> Iterator[None]:
         if not existed:
             with contextlib.suppress(OSError):  # not empty: something was trained
                 model_dir.rmdir()
+
+
+def _begin(model_dir: pathlib.Path, record: RunRecord, overwrite: bool) -> None:
+    """Makes the folder that of a new run."""
+    if overwrite:
+        _start_over(model_dir)
+    elif (model_dir / "config.json").exists():
+        print(f"{model_dir} has no checkpoint yet: starting with the first step")
+    record.write()
 
 
 def _last_state(
@@ -176,12 +194,7 @@ def train(
         KeyboardInterrupt: after Ctrl-C, when all is saved.
     """
     check_kind("train.problem", problem, Problem)
-    check_kind("train.optimizer", optimizer, keras.Optimizer)
-    if optimizer.use_ema and not optimizer.ema_overwrite_frequency:
-        raise UserError(
-            "optimizer: got use_ema without ema_overwrite_frequency, expected a number of steps: "
-            "without it Keras uses the averages at the end of a training only, which may go on"
-        )
+    _check_optimizer(optimizer)
     _check_counts(
         seed,
         batch_size=batch_size,
@@ -223,11 +236,7 @@ def train(
             checkpoints.restore(model, state)
             print(f"continuing {model_dir} after {start}")
         elif chief:
-            if overwrite:
-                _start_over(model_dir)
-            elif (model_dir / "config.json").exists():
-                print(f"{model_dir} has no checkpoint yet: starting with the first step")
-            record.write()
+            _begin(model_dir, record, overwrite)
         print(
             f"training on {problem.examples_per_epoch('train'):,} examples: {steps:,} steps of "
             f"{batch_size} per epoch, {count_parameters(model):,} parameters"

@@ -286,3 +286,24 @@ def _sequence(example: dict[str, Any]) -> PoseSequence:
             if flags[i]
         },
     )
+
+
+def summary(config: str, metadata: dict[str, Any]) -> str:
+    """Returns what a build is made of, in one line; `metadata` is what it recorded of itself."""
+    recordings = metadata["recordings"]
+    parts = [
+        f"built {config} from {metadata['layout']} files: {sum(recordings.values())} recordings "
+        f"({', '.join(f'{subject} {count}' for subject, count in recordings.items())}), "
+        f"{sum(metadata['frames'].values()):,} frames"
+    ]
+    keypoints = metadata["keypoints"]
+    if "views" in keypoints:
+        parts.append(
+            f"2D poses of {keypoints['views']} views, none for {keypoints['views_without']}, "
+            f"unused for want of poses {keypoints['views_without_poses']}"
+        )
+    parts += [f"excluded {text}" for text in keypoints.get("excluded", ())]
+    parts += [f"skipped {text}" for text in metadata["skipped"]]
+    if missing := [subject for subject, count in recordings.items() if not count]:
+        parts.append(f"NO RECORDINGS of {', '.join(missing)}: get the missing files")
+    return "; ".join(parts)

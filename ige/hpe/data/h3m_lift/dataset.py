@@ -21,7 +21,13 @@ from ige.data.damage import DAMAGE, one_line
 from ige.errors import UserError, nearest
 from ige.files import lock
 from ige.hpe.data.h3m_lift import detections, sources
-from ige.hpe.data.h3m_lift.builder import H3mLift, H3mLiftConfig, PoseSequence, read_sequences
+from ige.hpe.data.h3m_lift.builder import (
+    H3mLift,
+    H3mLiftConfig,
+    PoseSequence,
+    read_sequences,
+    summary,
+)
 from ige.hpe.data.h3m_lift.checks import MissingFilesError
 from ige.hpe.data.h3m_lift.layouts import LAYOUTS
 from ige.hpe.data.h3m_lift.names import SPLITS
@@ -246,7 +252,7 @@ class H3mLiftDataset:
             source.layout.close()
             if source.detections is not None:
                 source.detections.close()
-        _notice(_summary(config if isinstance(config, str) else config.name, builder.info.metadata))
+        _notice(summary(config if isinstance(config, str) else config.name, builder.info.metadata))
 
 
 def _leave(holder: str) -> None:
@@ -269,27 +275,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(verbosity)
-
-
-def _summary(config: str, metadata: dict[str, Any]) -> str:
-    """Returns what a build is made of, in one line."""
-    recordings = metadata["recordings"]
-    parts = [
-        f"built {config} from {metadata['layout']} files: {sum(recordings.values())} recordings "
-        f"({', '.join(f'{subject} {count}' for subject, count in recordings.items())}), "
-        f"{sum(metadata['frames'].values()):,} frames"
-    ]
-    keypoints = metadata["keypoints"]
-    if "views" in keypoints:
-        parts.append(
-            f"2D poses of {keypoints['views']} views, none for {keypoints['views_without']}, "
-            f"unused for want of poses {keypoints['views_without_poses']}"
-        )
-    parts += [f"excluded {text}" for text in keypoints.get("excluded", ())]
-    parts += [f"skipped {text}" for text in metadata["skipped"]]
-    if missing := [subject for subject, count in recordings.items() if not count]:
-        parts.append(f"NO RECORDINGS of {', '.join(missing)}: get the missing files")
-    return "; ".join(parts)
 
 
 def _recorded(folder: pathlib.Path) -> dict[str, Any]:
