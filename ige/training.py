@@ -285,6 +285,9 @@ def _run(run: Run, stop: StopRequest, batch_size: int, model_dir: pathlib.Path) 
     """Trains, and says how far it got and how fast."""
     began = time.perf_counter()
     rate = run.run(stop) * batch_size / (time.perf_counter() - began)
+    if run.stopped and run.position == Position(0):
+        print("stopped before the first step; nothing to save")
+        return
     what = "stopped, saved after" if run.stopped else "trained to"
     go_on = "; the same command goes on" if run.stopped else ""
     print(f"{what} {run.position} at {rate:,.0f} examples/s in {model_dir}{go_on}")
