@@ -81,8 +81,8 @@ class TorchTrainer:
     """Eager training steps on the batches of a feed."""
 
     def __init__(self, model: keras.Model, problem: Problem, feed: Feed):
-        self._net = Lifter(model)
-        self._optimizer = torch.optim.Adam(self._net.parameters(), lr=1e-3, eps=1e-7)
+        self.net = Lifter(model)
+        self._optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3, eps=1e-7)
         self._root = problem.root
         self._threads = collections.deque([1, torch.get_num_threads()])
         inputs, labels = problem.arrays("train")
@@ -92,7 +92,7 @@ class TorchTrainer:
 
     def loss(self, rows: torch.Tensor) -> torch.Tensor:
         """Returns the loss of the examples in `rows`."""
-        return pose_loss(self._net(self._inputs[rows]), self._labels[rows], self._root)
+        return pose_loss(self.net(self._inputs[rows]), self._labels[rows], self._root)
 
     def rate(self, seconds: float) -> float:
         """Runs steps for about so long; returns examples per second.
@@ -136,7 +136,7 @@ def check_same(model: keras.Model, problem: Problem, feed: Feed) -> None:
     """Raises AssertionError unless both losses of the first batch agree, without dropout."""
     trainer = TorchTrainer(model, problem, feed)
     rows = next(iter(feed.chunks)).numpy()[0]
-    trainer._net.dropout.p = 0.0
+    trainer.net.dropout.p = 0.0
     inputs, labels = feed.fetch(rows)
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     rates = [layer.rate for layer in layers]

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ige.errors import UserError
+from ige.errors import UserError, first_line
 from ige.files import flush
 
 _NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?")
@@ -114,12 +114,7 @@ class Checkpoints:
         judged_by: the figure that the best epoch is chosen by.
     """
 
-    def __init__(
-        self,
-        model_dir: pathlib.Path,
-        keep: int = 3,
-        writes: bool = True,
-    ):
+    def __init__(self, model_dir: pathlib.Path, keep: int = 3, writes: bool = True):
         self.folder = model_dir / "checkpoints"
         self._keep = keep
         self.judged_by = "loss"
@@ -212,14 +207,19 @@ class Checkpoints:
             for name in ("model.keras", "state.json"):
                 if _digest(folder / name) != sums.get(name):
                     raise DamagedError(f"{folder} is damaged: {name} is not what was written")
-            return TrainingState(**json.loads((folder / "state.json").read_bytes()))
+        except DamagedError:
+            raise
         except FileNotFoundError as error:
             missing = pathlib.Path(error.filename).name
             raise DamagedError(f"{folder} is damaged: {missing} is missing") from error
         except (OSError, ValueError) as error:
-            if isinstance(error, DamagedError):
-                raise
             raise DamagedError(f"{folder} is damaged: {_SUMS} cannot be read") from error
+        try:
+            return TrainingState(**json.loads((folder / "state.json").read_bytes()))
+        except (ValueError, TypeError) as error:
+            raise DamagedError(
+                f"{folder} cannot be used: state.json is not of this version of ige"
+            ) from error
 
     def newest(self) -> TrainingState | None:
         """Returns the state of the newest usable checkpoint, None if there is none.
@@ -295,9 +295,9 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError, TypeError, KeyError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f"{self.path(position)} cannot be loaded: {reason}; was it made by another version?"
+                f"{self.path(position)} cannot be loaded: {first_line(error)}; was it made by "
+                "another version?"
             ) from error
 
     def _prune(self, state: TrainingState) -> None:

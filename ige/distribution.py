@@ -94,14 +94,15 @@ def any_worker(flag: bool) -> bool:
 
 def from_chief(value: int) -> int:
     """Returns the chief's value in every worker; all have to ask."""
-    return int(_all_values(value)[0])
+    return _all_values(value)[0]
 
 
 def _all_values(value: int) -> list[int]:
     """Returns the values of all devices, in the order of the workers."""
     if not is_multi_worker():
         return [value]
-    return _gather_function(tf.distribute.get_strategy())(tf.constant(value, tf.int64)).numpy()
+    gather = _gather_function(tf.distribute.get_strategy())
+    return gather(tf.constant(value, tf.int64)).numpy().tolist()
 
 
 @functools.cache

@@ -30,17 +30,17 @@ def write_text(path: pathlib.Path, text: str) -> None:
         UserError: the file cannot be opened, or not locked.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    with _locked(temporary, lambda holder: None) as file:
-        try:
-            file.truncate(0)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.rename(path)
-            flush(path.parent)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(_locked(temporary, lambda holder: None))
+        unfinished = stack.enter_context(contextlib.ExitStack())
+        unfinished.callback(temporary.unlink, missing_ok=True)
+        file.truncate(0)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+        temporary.rename(path)
+        unfinished.pop_all()  # of that name there may be another writer's file by now
+    flush(path.parent)
 
 
 @contextlib.contextmanager

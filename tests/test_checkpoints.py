@@ -111,6 +111,18 @@ def test_a_damaged_checkpoint_is_not_loaded(model, tmp_path):
         checkpoints.load_model(1)
 
 
+def test_a_state_of_another_version_is_not_read(model, tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    _save(checkpoints, model, [1.0])
+    path = checkpoints.path(Position(1))
+    (path / "state.json").write_text('{"epoch": 1, "mood": "good"}')
+    digests = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in NAMES}
+    (path / "SHA256SUMS").write_text("".join(f"{digests[n]}  {n}\n" for n in NAMES))
+    message = f"{path} cannot be used: state.json is not of this version of ige"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        checkpoints.verify(Position(1))
+
+
 def test_code_inside_a_checkpoint_is_not_run(tmp_path):
     inputs = keras.Input((2,))
     model = keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(keras.layers.Dense(1)(inputs)))
