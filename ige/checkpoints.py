@@ -55,6 +55,8 @@ class TrainingState:
             Keras leaves them out of its files.
         metric_states: variables of the metrics, for an epoch that is not finished.
         judged_by: the figure that is lowest for the best epoch, of held-out examples if any.
+        seconds: that training to here took; what a kill threw away is not in it. Of two equal runs
+            it differs, so it does not count where states are compared.
     """
 
     epoch: int
@@ -63,6 +65,7 @@ class TrainingState:
     random_states: list[Any]
     metric_states: list[Any]
     judged_by: str
+    seconds: float = dataclasses.field(default=0.0, compare=False)
 
     @property
     def position(self) -> Position:
@@ -137,7 +140,13 @@ class Checkpoints:
         step = f"-step-{position.step:06d}" if position.step else ""
         return self.folder / f"epoch-{position.epoch:04d}{step}"
 
-    def save(self, model: keras.Model, position: Position, history: list[dict[str, float]]) -> None:
+    def save(
+        self,
+        model: keras.Model,
+        position: Position,
+        history: list[dict[str, float]],
+        seconds: float = 0.0,
+    ) -> None:
         """Saves the state at `position`, then removes what is neither among the last nor best.
 
         Raises:
@@ -153,6 +162,7 @@ class Checkpoints:
             _values(_seed_variables(model)),
             _values(_metric_variables(model)) if position.step else [],
             self.judged_by,
+            seconds,
         )
         if not self._writes:
             # Keras's saving talks to the other workers: they all have to do it.

@@ -173,6 +173,7 @@ class Run:
         history: figures of the finished epochs.
         steps: steps of an epoch.
         learning_rate: epoch -> learning rate; None leaves it to the optimizer.
+        seconds: that training took before this run went on.
     """
 
     model: keras.Model
@@ -189,9 +190,11 @@ class Run:
     learning_rate: Callable[[int], float] | None
     checkpoint_every: int
     log_every: int
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self.stopped = False
+        self._began = time.perf_counter()
         self._chunk = None
         self._rows = self._next_row = 0
         self._seconds_per_step = math.inf
@@ -211,7 +214,7 @@ class Run:
                 self._finish_epoch(figures)
         self.log.flush()
         if self.position != start:
-            self.checkpoints.save(self.model, self.position, self.history)
+            self._save()
         self.callbacks.on_train_end()
         return self._step - first
 
@@ -285,8 +288,12 @@ class Run:
         self._write_log("epoch", figures)
         self.log.flush()
         if self.position.epoch % self.checkpoint_every == 0:
-            self.checkpoints.save(self.model, self.position, self.history)
+            self._save()
         self.callbacks.on_epoch_end(epoch, figures)  # which print, and may fail
+
+    def _save(self) -> None:
+        seconds = self.seconds + time.perf_counter() - self._began
+        self.checkpoints.save(self.model, self.position, self.history, seconds)
 
     def _write_log(self, prefix: str, figures: dict[str, float]) -> None:
         rate = {"learning_rate": float(tf.convert_to_tensor(self.model.optimizer.learning_rate))}

@@ -11,11 +11,11 @@ from typing import Literal
 
 import gin
 import keras
-import numpy as np
 import tensorflow as tf
 
 from ige import distribution
 from ige.checkpoints import Checkpoints, Position, TrainingState
+from ige.costs import count_parameters
 from ige.errors import UserError
 from ige.files import lock
 from ige.interruption import StopRequest
@@ -259,6 +259,7 @@ def train(
             learning_rate=learning_rate,
             checkpoint_every=checkpoint_every,
             log_every=log_every,
+            seconds=state.seconds if state else 0.0,
         )
         _run(run, stop, batch_size, model_dir)
     if stop.signal == signal.SIGINT:
@@ -305,8 +306,3 @@ def _callback_list(
         steps=steps,
         verbose=(1 if sys.stdout.isatty() else 2) if distribution.is_chief() else 0,
     )
-
-
-def count_parameters(model: keras.Model) -> int:
-    """Returns the number of trainable parameters."""
-    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
