@@ -87,6 +87,24 @@ def test_mpii_and_coco_order():
     assert get_skeleton("coco_17").joints == coco
 
 
+def test_openpose_and_halpe_order():
+    arms = ("shoulder", "elbow", "wrist")
+    legs = ("hip", "knee", "ankle")
+    sides = ("right", "left")
+    limbs = [[f"{side}_{joint}" for side in sides for joint in limb] for limb in (arms, legs)]
+    face = ("right_eye", "left_eye", "right_ear", "left_ear")
+    toes = ("big_toe", "small_toe", "heel")
+    feet = [f"{side}_{part}" for side in ("left", "right") for part in toes]
+    body_25 = ("nose", "thorax", *limbs[0], "pelvis", *limbs[1], *face, *feet)
+    assert get_skeleton("openpose_25").joints == body_25
+    assert get_skeleton("openpose_18").joints == ("nose", "thorax", *limbs[0], *limbs[1], *face)
+    halpe = get_skeleton("halpe_26")
+    assert halpe.joints[:17] == get_skeleton("coco_17").joints
+    assert halpe.joints[17:20] == ("head_top", "thorax", "pelvis")
+    pairs = [f"{side}_{part}" for part in toes for side in ("left", "right")]
+    assert halpe.joints[20:] == tuple(pairs)
+
+
 @pytest.mark.parametrize(("name", "indices"), SUBSETS.items())
 def test_subsets_of_human36m(name, indices, rng):
     poses = rng.normal(size=(4, 32, 3))
@@ -105,6 +123,9 @@ def test_subsets_of_human36m(name, indices, rng):
         "martinez_16": "pelvis",
         "mpii_16": "pelvis",
         "coco_17": "nose",
+        "openpose_25": "pelvis",
+        "openpose_18": "thorax",
+        "halpe_26": "pelvis",
     }.items(),
 )
 def test_roots(name, root):
@@ -158,6 +179,36 @@ def test_missing_joints_are_synthesised(source, target, joint, expected):
     assert weights(row, source) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("head", "joint", "expected"),
+    [
+        # The first alternative that can be had is taken.
+        (("left_ear", "right_ear", "head_top"), "nose", {"thorax": 0.4, "head_top": 0.6}),
+        (("left_ear", "right_ear", "left_eye"), "nose", {"left_ear": 0.5, "right_ear": 0.5}),
+        (("left_eye", "right_eye", "left_ear"), "nose", {"left_eye": 0.5, "right_eye": 0.5}),
+        (("right_ear",), "nose", {"right_ear": 1}),
+        (("left_eye",), "nose", {"left_eye": 1}),
+        # thorax + 5/3 (ears - thorax): from behind.
+        (
+            ("left_ear", "right_ear"),
+            "head_top",
+            {"thorax": -2 / 3, "left_ear": 5 / 6, "right_ear": 5 / 6},
+        ),
+        # 0.8 thorax + 0.2 head_top, with the head_top above.
+        (
+            ("left_ear", "right_ear"),
+            "upper_neck",
+            {"thorax": 2 / 3, "left_ear": 1 / 6, "right_ear": 1 / 6},
+        ),
+    ],
+)
+def test_alternatives_are_tried_in_order(head, joint, expected):
+    joints = ("thorax", *head)
+    source = Skeleton("seen", joints, (-1, *[0] * len(head)))
+    matrix = conversion_matrix(source, Skeleton("target", (joint,), (-1,)))
+    assert weights(matrix[0], source) == pytest.approx(expected)
+
+
 def test_joints_that_stand_for_each_other_do_not_go_round_in_circles():
     source = Skeleton("shoulders", ("left_shoulder", "right_shoulder"), (-1, 0))
     for joint in ("head_top", "nose", "upper_neck"):
@@ -179,8 +230,10 @@ def test_rows_of_conversions_sum_to_one_and_same_skeleton_is_the_identity():
             assert matrix.shape == (target.num_joints, source.num_joints)
             np.testing.assert_allclose(matrix.sum(axis=1), 1)
             done += 1
-    # All to the five without feet, hands and eyes; the 32 to all but COCO; 24 and COCO to itself.
-    assert done == 8 * 5 + 2 + 1 + 1
+    # All to the five without feet, hands and eyes; the 32 to themselves and the 24; and the 24 to
+    # itself. Among the four with a face: to itself and to the smaller ones, COCO and the 18 to each
+    # other, and the 25 and the 26 to each other.
+    assert done == 11 * 5 + 2 + 1 + (2 + 2 + 4 + 4)
 
 
 def test_convert_agrees_with_the_matrix(rng):
