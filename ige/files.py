@@ -22,7 +22,12 @@ def flush(path: pathlib.Path) -> None:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes `text` under a temporary name, then renames it, so that no reader sees a part.
+    """Writes `text` in UTF-8; the rest is as in `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+    """Writes `data` under a temporary name, then renames it, so that no reader sees a part.
 
     Two processes that write the same file take turns.
 
@@ -35,7 +40,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
         unfinished = stack.enter_context(contextlib.ExitStack())
         unfinished.callback(temporary.unlink, missing_ok=True)
         file.truncate(0)
-        file.write(text)
+        file.buffer.write(data)
         file.flush()
         os.fsync(file.fileno())
         temporary.rename(path)

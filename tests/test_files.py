@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from ige.errors import UserError
-from ige.files import lock, write_text
+from ige.files import lock, write_bytes, write_text
 
 HOLDER = re.compile(
     rf"process {os.getpid()} on {re.escape(socket.gethostname())} "
@@ -37,6 +37,14 @@ def test_write_text_makes_folders_and_replaces(tmp_path):
     write_text(path, "a long first text")
     write_text(path, "zweiter")
     assert path.read_text(encoding="utf-8") == "zweiter"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_write_bytes_writes_what_is_no_text(tmp_path):
+    path = tmp_path / "a" / "b.gif"
+    write_bytes(path, 300 * b"x")
+    write_bytes(path, bytes(range(256)))
+    assert path.read_bytes() == bytes(range(256))
     assert list(path.parent.iterdir()) == [path]
 
 

@@ -1,8 +1,96 @@
-"""Layers around a lifting network that turn its output into metres."""
+"""Layers around a lifting network: what its poses are, and what turns its output into metres."""
+
+import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from ige.errors import UserError
+from ige.hpe.skeleton import Skeleton
+
+
+class _Description(keras.layers.Layer):
+    """Passes poses on as they are, and has a saved network say which joints they have.
+
+    Args:
+        skeleton: the joints, a `Skeleton` or its attributes.
+    """
+
+    def __init__(self, skeleton: Skeleton | dict[str, Any], **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(skeleton, dict):
+            skeleton = Skeleton(
+                skeleton["name"], tuple(skeleton["joints"]), tuple(skeleton["parents"])
+            )
+        self.skeleton = skeleton
+
+    def call(self, poses):
+        """(batch, joints, dimensions) -> the same."""
+        return poses
+
+    def get_config(self):
+        return super().get_config() | {"skeleton": dataclasses.asdict(self.skeleton)}
+
+
+@keras.saving.register_keras_serializable(package="ige")
+class ObservedPose(_Description):
+    """The 2D poses that a network was trained on: intrinsics-normalised, (pixels - centre) / focal
+    length.
+
+    Args:
+        skeleton: their joints.
+        centers: [[x, y], [x, y]]: between these the mean joint of almost all of them lay.
+        sizes: [smallest, largest]: between these was the root mean square distance of the joints
+            from the mean joint.
+    """
+
+    def __init__(
+        self,
+        skeleton: Skeleton | dict[str, Any],
+        centers: list[list[float]],
+        sizes: list[float],
+        **kwargs,
+    ):
+        super().__init__(skeleton, **kwargs)
+        self.centers = centers
+        self.sizes = sizes
+
+    def get_config(self):
+        return super().get_config() | {"centers": self.centers, "sizes": self.sizes}
+
+
+@keras.saving.register_keras_serializable(package="ige")
+class PredictedPose(_Description):
+    """The 3D poses that a network predicts: camera frame, metres; absolute or root-relative."""
+
+
+def description(model: keras.Model) -> tuple[ObservedPose, PredictedPose]:
+    """Returns what a lifting network takes and what it predicts.
+
+    Raises:
+        UserError: it does not say.
+    """
+    found = {type(layer): layer for layer in model.layers if isinstance(layer, _Description)}
+    if found.keys() != {ObservedPose, PredictedPose}:
+        raise UserError(
+            "the network does not say which joints it takes and predicts: it was trained by an "
+            'earlier version of ige; train it again with --gin_param="train.overwrite=True"'
+        )
+    return found[ObservedPose], found[PredictedPose]
+
+
+def extent(pose_2d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean joint (..., 2) and the size (...) of poses (..., joints, 2).
+
+    The size is the root mean square distance of the joints from the mean joint.
+    """
+    joints = pose_2d.shape[-2]
+    # Several times as fast as numpy's means along the last axis but one.
+    center = np.einsum("...jd->...d", pose_2d) / joints
+    spread = pose_2d - center[..., np.newaxis, :]
+    return center, np.sqrt(np.einsum("...jd,...jd->...", spread, spread) / joints)
 
 
 def bone_lengths(poses: keras.KerasTensor, bones: list[list[int]]) -> keras.KerasTensor:
