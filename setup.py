@@ -27,7 +27,7 @@ setup(
     # In a checkout the gin files are in config/, beside ige/; in the wheel they are in ige/config/.
     package_dir={"ige.config": "config"},
     package_data={
-        "": ["*.json", "*.md", "*.tsv", "*.txt"],
+        "": ["*.html", "*.json", "*.md", "*.tsv", "*.txt"],
         "ige.config": ["**/*.gin"],
     },
     install_requires=[
@@ -35,8 +35,10 @@ setup(
         "gin-config>=0.5",
         "h5py>=3.11",
         "keras>=3.15",
-        "matplotlib>=3.9",
+        "matplotlib>=3.11",
         "numpy>=2",
+        "pillow>=11",
+        "plotly>=6",
         "scipy>=1.14",
         # TensorFlow 2.21 does not bring it, but tf.summary.scalar raises without it.
         "tensorboard>=2.21",
@@ -51,12 +53,16 @@ setup(
         # For the comparison in benchmarks/lifting.py only.
         "benchmarks": ["torch==2.13.0"],
         "dev": [
+            # Reads the BVH files that ige writes.
+            "bvhio>=1.5",
             # Writes the CDF files that the tests read.
             "cdflib>=1.3",
             # tensorflow-datasets' test case for builders serialises with it.
             "dill>=0.3.8",
             "hypothesis>=6.100",
             "packaging>=24",
+            # Looks at web pages with the Chromium of the system.
+            "playwright>=1.50",
             "pytest>=8",
             "ruff>=0.12",
             "setuptools>=77",
