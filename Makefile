@@ -24,10 +24,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
 
-demo: venv ## train a small pose lifter on generated data and print its errors (minutes)
+demo: venv ## train a small pose lifter on generated data, print its errors, draw them (minutes)
 	$(DEMO) --command=prepare
 	$(DEMO) --command=train --epochs=5
 	$(DEMO) --command=evaluate --gin_param='include_procrustes=True'
+	$(DEMO) --command=vis
 
 test: lint ## check the style and run all tests
 	$(PYTHON) -m pytest

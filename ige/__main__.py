@@ -17,10 +17,14 @@ from ige.errors import UserError, first_line, nearest
 COMMANDS = {
     "train": "train a model; run again to continue from its last checkpoint",
     "evaluate": "print the table of errors of a trained model and write evaluation.json",
+    "vis": "draw what a trained model predicts: pictures, a moving one, a page to turn it in",
+    "predict": "lift your own 2D keypoints (--input) to 3D, for Python, browsers and Blender",
+    "compare": "print a table of the evaluations of several runs (compare.runs), and draw it",
     "prepare": "build the data set only",
     "list": "list every config with its purpose",
     "print_config": "print the complete resolved config",
 }
+_WITH_OUTPUT = ("vis", "predict", "compare")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of gin files (default: $IGE_CONFIG_DIR, else the packaged configs)",
     )
     parser.add_argument("--epochs", help="short for --gin_param=epochs=N")
+    parser.add_argument("--input", help="file or folder that predict reads")
+    parser.add_argument("--output", help=f"folder that {', '.join(_WITH_OUTPUT)} write to")
     return parser
 
 
@@ -91,9 +97,17 @@ def _run(arguments: argparse.Namespace) -> None:
                 f"--epochs: got {arguments.epochs!r}, expected a whole number such as --epochs=5"
             )
         bindings.append(f"epochs = {int(arguments.epochs)}")
-    configs.locate(arguments.gin_file, arguments.config_dir)
-    _import_tensorflow()
-    name = configs.parse(arguments.gin_file, bindings, arguments.config_dir)
+    _check_files(arguments)
+    needed = command != "compare"
+    configs.locate(arguments.gin_file, arguments.config_dir, needed)
+    if arguments.gin_file:
+        _import_tensorflow()
+    from ige import compare
+
+    name = configs.parse(arguments.gin_file, bindings, arguments.config_dir, needed)
+    if command == "compare":
+        compare.compare(arguments.output)
+        return
     from ige import distribution, runners
 
     # Workers have to meet before TensorFlow computes anything; gin then makes everything in scope.
@@ -101,8 +115,26 @@ def _run(arguments: argparse.Namespace) -> None:
         parameters.try_keras_objects()
         if command == "print_config":
             print(parameters.to_text(parameters.resolved()))
+        elif command == "predict":
+            runners.predict(name, arguments.input, arguments.output)
+        elif command == "vis":
+            runners.vis(name, arguments.output)
         else:
             getattr(runners, command)(config_name=name)
+
+
+def _check_files(arguments: argparse.Namespace) -> None:
+    """Refuses --input and --output where nothing would read or write there."""
+    command = arguments.command
+    for flag, given, takers in (
+        ("--input", arguments.input, ("predict",)),
+        ("--output", arguments.output, _WITH_OUTPUT),
+    ):
+        if given is not None and command not in takers:
+            raise UserError(
+                f"{flag}: got {given!r} with --command={command}, which has no use for it; leave "
+                f"it out (it is for {', '.join(takers)})"
+            )
 
 
 def _file_errors() -> tuple[type[Exception], ...]:

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from ige.errors import UserError, first_line, nearest
 from ige.parameters import (
+    COMMANDS_WITHOUT_CONFIG,
     complete,
     is_macro,
     macro_name,
@@ -127,21 +128,24 @@ def _includes_from(folder: pathlib.Path) -> Iterator[None]:
 
 
 def locate(
-    gin_files: Sequence[str], config_dir: str | None = None
+    gin_files: Sequence[str], config_dir: str | None = None, needed: bool = True
 ) -> tuple[pathlib.Path, list[pathlib.Path]]:
     """Returns the folder of configs and the path of each gin file; needs no gin.
 
     Raises:
-        UserError: no gin file is given, or one is unknown.
+        UserError: no gin file is given though one is needed, or one is unknown.
     """
-    if not gin_files:
+    if needed and not gin_files:
         raise UserError("--gin_file: got none, expected a config; `--command=list` shows them")
     folder = config_folder(config_dir)
     return folder, [find_config(name, folder) for name in gin_files]
 
 
 def parse(
-    gin_files: Sequence[str], gin_params: Sequence[str] = (), config_dir: str | None = None
+    gin_files: Sequence[str],
+    gin_params: Sequence[str] = (),
+    config_dir: str | None = None,
+    needed: bool = True,
 ) -> str:
     """Parses gin files, then bindings, into gin's global configuration, and checks the result.
 
@@ -150,7 +154,7 @@ def parse(
     of an included file need not be, for what includes it may use something else.
 
     Returns:
-        The name of the experiment.
+        The name of the experiment; empty without a gin file, if none is `needed`.
 
     Raises:
         UserError: an unknown file, include, module, configurable, parameter or macro; a value that
@@ -162,7 +166,8 @@ def parse(
 
     import gin
 
-    folder, paths = locate(gin_files, config_dir)
+    folder, paths = locate(gin_files, config_dir, needed)
+    roots = () if paths else (COMMANDS_WITHOUT_CONFIG,)
     bindings = [binding.strip().removeprefix("@") for binding in gin_params]
     gin.clear_config()
     with _includes_from(folder):
@@ -177,15 +182,15 @@ def parse(
                 if not binding:
                     raise UserError("--gin_param: got an empty binding, expected `name = value`")
                 gin.parse_config(binding)
-    name = config_name(paths, folder)
-    in_the_end = reached()
-    if not in_the_end:
+    name = config_name(paths, folder) if paths else ""
+    in_the_end = reached(*roots)
+    if paths and not in_the_end:
         raise UserError(
             f"--gin_file: {name} binds nothing that a command uses, expected an experiment; "
             "include one, such as 'hpe/b128-1.gin'"
         )
     _check_macros(in_files, {binding.partition("=")[0].strip() for binding in bindings})
-    resolved()
+    resolved(*roots)
     for path in paths:
         statements = _Statements(path.read_text(encoding="utf-8"))
         _check_used(f"in {path.name}", statements, used | in_the_end)

@@ -13,7 +13,17 @@ from typing import Any
 
 from ige.errors import UserError, did_you_mean, first_line, nearest
 
-COMMANDS_WITH_CONFIG = ("train", "evaluate", "prepare", "default_model_dir", "strategy")
+COMMANDS_WITH_CONFIG = (
+    "train",
+    "evaluate",
+    "vis",
+    "predict",
+    "compare",
+    "prepare",
+    "default_model_dir",
+    "strategy",
+)
+COMMANDS_WITHOUT_CONFIG = ("compare", "default_model_dir")
 _UNIONS = (typing.Union, types.UnionType)
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -83,9 +93,7 @@ def _walk(roots: Sequence[str]) -> Iterator[tuple[list[str], str, dict[str, Any]
     """Yields (scopes, selector, bindings) of every configurable that `roots` can reach."""
     import gin
 
-    known = sorted(configurable.selector for configurable in registry())
-    # gin takes any unambiguous ending of a name, and people write `train.epochs`.
-    waiting = [([], selector) for selector in known if _short(selector) in roots]
+    waiting = [([], selector) for name in roots for selector in _commands(name)]
     seen = []
     while waiting:
         scopes, selector = waiting.pop(0)
@@ -98,6 +106,28 @@ def _walk(roots: Sequence[str]) -> Iterator[tuple[list[str], str, dict[str, Any]
         for value in bound.values():
             for inner, reference in _referred(value, scopes):
                 waiting.append((inner, reference.config_key[1]))
+
+
+def _commands(name: str) -> list[str]:
+    """Returns the configurables that a command of this name calls.
+
+    A command of ours is `ige.<name>`; one of a task, such as `hpe.predict`, counts if the config
+    binds it.
+    """
+    import gin
+
+    known = sorted(item.selector for item in registry())
+    return [
+        selector
+        for selector in known
+        if selector in (name, f"ige.{name}")
+        or (selector.endswith(f".{name}") and gin.get_bindings(selector, resolve_references=False))
+    ]
+
+
+def task_command(name: str) -> str | None:
+    """Returns the configurable of that name that the task of this config has, None if none."""
+    return next(iter(_commands(name)), None)
 
 
 def _short(selector: str) -> str:

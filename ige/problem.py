@@ -3,6 +3,7 @@
 import abc
 import contextlib
 import dataclasses
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,6 +45,14 @@ class Report:
 
     text: str
     figures: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """What `vis` made: files, and the figures of matplotlib among them, to be shown in windows."""
+
+    paths: list[pathlib.Path]
+    figures: list[Any]
 
 
 class Problem(abc.ABC):
@@ -112,6 +121,28 @@ class Problem(abc.ABC):
     @abc.abstractmethod
     def report(self, model: keras.Model, split: str, batch_size: int) -> Report:
         """Evaluates a model on a split."""
+
+    def vis(
+        self,
+        model: keras.Model,
+        split: str,
+        batch_size: int,
+        folder: pathlib.Path,
+        example: str | None,
+    ) -> Pictures:
+        """Draws what a model makes of a split.
+
+        Args:
+            model: a trained model.
+            split: 'train', 'validation' or 'test'.
+            batch_size: examples per call of the network.
+            folder: where the pictures go; it exists.
+            example: name of what is shown in detail; None for a typical one.
+
+        Raises:
+            UserError: this problem has no pictures, or no such example.
+        """
+        raise UserError(f"{type(self).__name__} has no pictures: it does not define vis")
 
     @property
     @abc.abstractmethod

@@ -1,15 +1,75 @@
 """The commands: each takes the name of the experiment that gin has been told about."""
 
+import dataclasses
 import json
+import pathlib
+from typing import Any
 
 import gin
+import keras
 
-from ige import parameters, training
+from ige import costs, figures, parameters, training
 from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
 from ige.files import write_text
 from ige.problem import Problem, check_kind
 from ige.runs import RunRecord, default_model_dir
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained network and where it comes from.
+
+    Attributes:
+        model: the network.
+        path: folder of the checkpoint.
+        epoch: epochs it was trained for.
+        seconds: that they took.
+        record: config and parameters of the run; see `RunRecord.read`.
+        differences: parameter -> (old, new) for what is not as in training.
+    """
+
+    model: keras.Model
+    path: pathlib.Path
+    epoch: int
+    seconds: float
+    record: dict[str, Any]
+    differences: dict[str, tuple[str, str]]
+
+
+def load_trained(
+    config_name: str, problem: Problem, command: str, checkpoint: str | int, with_data: bool = True
+) -> Trained:
+    """Returns a network of the run of an experiment.
+
+    Args:
+        config_name: name of the experiment.
+        problem: what the network is to be used on.
+        command: whose parameter `checkpoint` is.
+        checkpoint: 'last', 'best' or the number of an epoch.
+        with_data: whether the data of the problem are used; else they need not be there.
+
+    Raises:
+        UserError: there is no such run or checkpoint, or it was made with another network.
+    """
+    check_kind(f"{command}.problem", problem, Problem)
+    model_dir = default_model_dir(config_name)
+    checkpoints = Checkpoints(model_dir)
+    epoch = _choose_epoch(checkpoints, checkpoint, config_name, command)
+    record = RunRecord(model_dir, problem, config_name)
+    differences = record.check(for_evaluation=True, with_data=with_data)
+    model = checkpoints.load_model(epoch)
+    position = Position(epoch)
+    path = checkpoints.path(position)
+    if with_data:
+        problem.check_model(model, str(path))
+    seconds = checkpoints.verify(position).seconds
+    return Trained(model, path, epoch, seconds, record.read(), differences)
+
+
+def _check_batch_size(command: str, batch_size: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"{command}.batch_size: got {batch_size}, expected at least 1")
 
 
 @gin.configurable(module="ige", denylist=["config_name"])
@@ -53,35 +113,110 @@ def evaluate(
     Raises:
         UserError: there is no such run or checkpoint, or it was made with another network.
     """
-    check_kind("evaluate.problem", problem, Problem)
-    if batch_size < 1:
-        raise UserError(f"evaluate.batch_size: got {batch_size}, expected at least 1")
-    model_dir = default_model_dir(config_name)
-    checkpoints = Checkpoints(model_dir)
-    epoch = _choose_epoch(checkpoints, checkpoint, config_name)
-    record = RunRecord(model_dir, problem, config_name)
-    differences = record.check(for_evaluation=True)
-    for key, (old, new) in differences.items():
+    _check_batch_size("evaluate", batch_size)
+    trained = load_trained(config_name, problem, "evaluate", checkpoint)
+    for key, (old, new) in trained.differences.items():
         print(f"trained with {key} = {old}, evaluated with {new}")
-    model = checkpoints.load_model(epoch)
-    problem.check_model(model, str(checkpoints.path(Position(epoch))))
-    report = problem.report(model, split, batch_size)
+    report = problem.report(trained.model, split, batch_size)
     print(report.text)
-    figures = report.figures | {
-        "config": record.read()["config"],
-        "epoch": epoch,
-        "parameters": training.count_parameters(model),
+    evaluation = report.figures | {
+        "config": trained.record["config"],
+        "epoch": trained.epoch,
+        "parameters": costs.count_parameters(trained.model),
+        "flops": costs.count_flops(trained.model),
+        "training_seconds": trained.seconds,
         "split": split,
         "data": problem.provenance,
-        "trained_with": record.read()["parameters"],
-        "evaluated_with": {key: new for key, (_, new) in differences.items()},
+        "trained_with": trained.record["parameters"],
+        "evaluated_with": {key: new for key, (_, new) in trained.differences.items()},
     }
+    model_dir = default_model_dir(config_name)
     path = model_dir / "evaluation.json"
-    write_text(path, json.dumps(figures, indent=2) + "\n")
-    print(f"epoch {epoch} of {model_dir}; figures in {path}")
+    write_text(path, json.dumps(evaluation, indent=2) + "\n")
+    print(f"epoch {trained.epoch} of {model_dir}; figures in {path}")
 
 
-def _choose_epoch(checkpoints: Checkpoints, which: str | int, config_name: str) -> int:
+@gin.configurable(module="ige", denylist=["config_name", "output"])
+def vis(
+    config_name: str,
+    output: str | None = None,
+    problem: Problem = gin.REQUIRED,
+    checkpoint: str | int = "last",
+    split: str = "test",
+    batch_size: int = 4096,
+    example: str | None = None,
+    show: bool = False,
+) -> None:
+    """Draws what a trained model makes of a split.
+
+    Args:
+        config_name: name of the experiment.
+        output: folder for the pictures; default: `vis` in the folder of the run.
+        problem: the data to predict.
+        checkpoint: 'last', 'best' or the number of an epoch.
+        split: 'test', 'validation' or 'train'.
+        batch_size: examples per call of the network; changes the speed only.
+        example: name of what is shown in detail; None for a typical one.
+        show: open the figures in windows too.
+
+    Raises:
+        UserError: there is no such run, checkpoint or example, or no display to show it on.
+    """
+    _check_batch_size("vis", batch_size)
+    if show:
+        figures.require_windows()
+    trained = load_trained(config_name, problem, "vis", checkpoint)
+    folder = _output_folder(output, default_model_dir(config_name) / "vis")
+    pictures = problem.vis(trained.model, split, batch_size, folder, example)
+    for path in pictures.paths:
+        print(path)
+    if show:
+        figures.show(pictures.figures)
+
+
+def predict(config_name: str, source: str | None = None, output: str | None = None) -> None:
+    """Predicts for a file of the user's, as the `predict` of the task does it.
+
+    Args:
+        config_name: name of the experiment.
+        source: the file or folder.
+        output: folder for what is written; default: named after the source, in this folder.
+
+    Raises:
+        UserError: nothing to predict for, or the config has no such command.
+    """
+    command = parameters.task_command("predict")
+    if command is None:
+        raise UserError(
+            f"--command=predict: {config_name} cannot do it, expected a config that binds a "
+            "`predict`; `--command=list` shows the configs"
+        )
+    if source is None:
+        raise UserError("--input: got none, expected a file or folder, such as --input=poses.json")
+    if not pathlib.Path(source).exists():
+        raise UserError(f"--input: no such file or folder: {source}")
+    gin.get_configurable(command)(
+        lambda problem, checkpoint: load_trained(
+            config_name, problem, "predict", checkpoint, with_data=False
+        ),
+        pathlib.Path(source),
+        lambda: _output_folder(output, pathlib.Path(f"{pathlib.Path(source).stem}-3d")),
+    )
+
+
+def _output_folder(given: str | None, default: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of --output, made if there is none."""
+    folder = pathlib.Path(given).expanduser() if given else default
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UserError(f"--output: {folder} is a file, expected a folder") from error
+    return folder
+
+
+def _choose_epoch(
+    checkpoints: Checkpoints, which: str | int, config_name: str, command: str
+) -> int:
     """Returns the epoch that `which` stands for."""
     epochs = checkpoints.epochs()
     if not epochs:
@@ -96,6 +231,6 @@ def _choose_epoch(checkpoints: Checkpoints, which: str | int, config_name: str) 
     if which in epochs:
         return which
     raise UserError(
-        f"evaluate.checkpoint: got {which!r}, expected 'last', 'best' or one of the epochs "
+        f"{command}.checkpoint: got {which!r}, expected 'last', 'best' or one of the epochs "
         f"{epochs} in {checkpoints.folder}"
     )

@@ -2,14 +2,16 @@
 
 import json
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gin
 
 from ige import __version__, parameters
 from ige.errors import UserError
 from ige.files import write_text
-from ige.problem import Problem
+
+if TYPE_CHECKING:  # it would bring TensorFlow, which a comparison of runs can do without
+    from ige.problem import Problem
 
 # What may differ between the start of a run and its continuation.
 FREE = frozenset(
@@ -65,18 +67,18 @@ class RunRecord:
         config_name: name of the experiment.
     """
 
-    def __init__(self, model_dir: pathlib.Path, problem: Problem, config_name: str):
+    def __init__(self, model_dir: pathlib.Path, problem: "Problem", config_name: str):
         self._path = model_dir / _FILE
         self._config_name = config_name
         self._problem = problem
 
-    def _current(self) -> dict[str, str]:
+    def _current(self, with_data: bool = True) -> dict[str, str]:
         bound = {
             key: str(parameter)
             for key, parameter in parameters.resolved(("train",)).items()
             if key not in FREE | self._problem.free_parameters
         }
-        provenance = self._problem.provenance
+        provenance = self._problem.provenance if with_data else {}
         data = {f"data.{key}": str(provenance[key]) for key in _DATA if key in provenance}
         return bound | data
 
@@ -102,11 +104,14 @@ class RunRecord:
                 '--gin_param="train.overwrite=True"'
             ) from error
 
-    def check(self, for_evaluation: bool = False) -> dict[str, tuple[str, str]]:
+    def check(
+        self, for_evaluation: bool = False, with_data: bool = True
+    ) -> dict[str, tuple[str, str]]:
         """Refuses to go on under another configuration.
 
         Args:
             for_evaluation: the data may differ, and how the network was trained does not matter.
+            with_data: compare the data too; if not, they need not be there.
 
         Returns:
             parameter -> (old, new) for what differs and may.
@@ -121,7 +126,9 @@ class RunRecord:
                 "default_model_dir.model_id"
             )
         replaceable = self._problem.data_selectors | {"data"} if for_evaluation else frozenset()
-        old, new = self.read()["parameters"], self._current()
+        old, new = self.read()["parameters"], self._current(with_data)
+        if not with_data:
+            old = {key: value for key, value in old.items() if not key.startswith("data.")}
         different = {
             key: (old.get(key, _ABSENT), new.get(key, _ABSENT))
             for key in sorted(old.keys() | new.keys())

@@ -54,13 +54,23 @@ def test_list_has_every_config_with_its_purpose(capsys):
         (
             ["--command=trian"],
             "ige: --command: got 'trian'; did you mean train?; commands: "
-            "train, evaluate, prepare, list, print_config\n",
+            "train, evaluate, vis, predict, compare, prepare, list, print_config\n",
         ),
         (
             ["--command=train"],
             "ige: --gin_file: got none, expected a config; `--command=list` shows them\n",
         ),
         (["--gin_file=hpe/b128_1"], "; did you mean hpe/b128-1"),
+        (
+            ["--gin_file=hpe/b128-1", "--command=evaluate", "--input=a.json"],
+            "ige: --input: got 'a.json' with --command=evaluate, which has no use for it; "
+            "leave it out (it is for predict)\n",
+        ),
+        (
+            ["--gin_file=hpe/b128-1", "--output=a"],
+            "ige: --output: got 'a' with --command=train, which has no use for it; leave it out "
+            "(it is for vis, predict, compare)\n",
+        ),
         (
             ["--gin_file=hpe/b128-1", "--epochs=two"],
             "ige: --epochs: got 'two', expected a whole number such as --epochs=5\n",

@@ -5,14 +5,19 @@ import re
 import shlex
 import shutil
 
+import numpy as np
 import pytest
+from detectors import LAYOUTS, write, write_folder
 
 from ige.__main__ import main
 from ige.hpe.data.h3m_lift.synthetic import SyntheticSpec, write_synthetic
+from ige.hpe.skeleton import get_skeleton
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PREDICT = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
+FENCED = re.findall(r"^```(\w*)\n(.*?)^```$", README + PREDICT, re.DOTALL | re.MULTILINE)
+BLOCKS = [block for language, block in FENCED if not language]
 COMMANDS = list(dict.fromkeys(line for block in BLOCKS for line in block.splitlines()))
 
 
@@ -23,7 +28,20 @@ def home(tmp_path_factory):
     manual = home / "tensorflow_datasets/downloads/manual/h3m_lift"
     manual.mkdir(parents=True)
     write_synthetic(manual, SyntheticSpec(sequences=1, frames=12))
+    people = np.array([person("coco_17", frame) for frame in range(12)])
+    write(home / "keypoints.json", LAYOUTS["AlphaPose JSON, COCO with 17 joints"][1](people))
+    write_folder(home / "keypoints", [[person("openpose_25", frame)] for frame in range(12)])
     return home
+
+
+def person(skeleton, frame):
+    """Returns (joints, 3): somebody who moves to the right."""
+    heights = {"ankle": 800, "knee": 650, "hip": 500, "shoulder": 300, "elbow": 400, "wrist": 480}
+    sides = {"left": 540, "right": 460}
+    return [
+        (sides.get(side, 500) + frame, heights.get(joint, 250), 0.9)
+        for side, _, joint in (name.partition("_") for name in get_skeleton(skeleton).joints)
+    ]
 
 
 def test_every_command_is_run_by_a_test_or_the_makefile():
@@ -45,14 +63,21 @@ def test_commands_as_typed(home, monkeypatch, capsys):
     """One after the other: evaluation needs what training left."""
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("TFDS_DATA_DIR")
+    monkeypatch.chdir(home)
     assert len(IGE_COMMANDS) >= 8
     for command in IGE_COMMANDS:
+        if "--command=compare" in command:  # the other run would take minutes
+            shutil.copytree(home / "ige_models/hpe/b128-1", home / "ige_models/hpe/b1024-2")
         status = main(shlex.split(command)[3:])
         out, err = capsys.readouterr()
         assert status == 0, (command, err)
         assert out, command
     made = home / "ige_models/hpe/b128-1"
     assert (made / "evaluation.json").is_file()
+    assert (made / "vis/viewer.html").is_file()
+    assert (home / "out/poses.bvh").is_file()
+    assert (home / "pictures/poses.png").is_file()
+    assert (home / "ige_models/compare.md").is_file()
     assert (home / "ige_models/hpe/b128-1-large-batches/checkpoints/epoch-0010").is_dir()
     assert (home / "my/models_dir/hpe/b128-1/checkpoints/epoch-0200").is_dir()
     shutil.rmtree(home / "my")

@@ -4,7 +4,9 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
+from detectors import write
 
 from ige import configs
 from ige.__main__ import main
@@ -68,10 +70,27 @@ def test_every_config_trains_continues_and_evaluates(ige, models, name):
     assert (figures["opt_scale"] is not None) == absolute
     assert figures["config"] == name
     assert figures["epoch"] == 2
+    assert 0 < figures["parameters"] < figures["flops"]
+    assert figures["training_seconds"] > 0
+    assert figures["labels"].keys() >= METRICS
     assert figures["joints"] == "17 joints of h36m_17, root counted"
     assert figures["data"]["version"] == "1.0.0"
     assert {"Walking", "Sitting"} <= figures["by_action"].keys()
     assert all(action in out for action in figures["by_action"])
+
+    status, out, err = ige(name, "vis")
+    assert status == 0, err
+    made = ["poses.png", "errors.png", "sequence.gif", "viewer.html"]
+    assert out.splitlines()[-4:] == [str(models / name / "vis" / file) for file in made]
+    assert all((models / name / "vis" / file).stat().st_size > 1000 for file in made)
+
+    table = np.abs(np.random.default_rng(0).normal(500, 100, (5, 17, 3)))
+    source = write(models / "seen.json", {"skeleton": "h36m_17", "keypoints": table.tolist()})
+    flags = (f"--input={source}", f"--output={models / 'out'}")
+    status, out, err = ige(name, "predict", *flags, bindings=["predict.pictures = False"])
+    assert status == 0, err
+    assert np.isfinite(np.load(models / "out" / "poses.npz")["poses_camera"]).all()
+
     source = name.removeprefix("hpe/b128-1-")
     expected = source if source in ("hourglass", "finetuned", "detections") else "projection"
     assert figures["trained_with"]["hpe.h3m_lift.keypoints"] == repr(expected)

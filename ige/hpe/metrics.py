@@ -26,6 +26,11 @@ METRICS = {
 }
 """Metric -> (abbreviation, what it is, unit)."""
 
+LABELS = {metric: f"{name} ({unit})" for metric, (name, _, unit) in METRICS.items()}
+LABELS["sequence_p_mpjpe"] = "P-MPJPE per sequence (mm)"
+LABELS["flops"] = "FLOPs per pose"
+"""What evaluation.json has of an experiment -> heading of a table."""
+
 _PCK_THRESHOLD = 150.0
 _AUC_STEP = 5.0
 _AUC_THRESHOLDS = 31

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,9 +18,12 @@ from ige.geometry.units import MM_PER_METRE
 from ige.hpe import layers, metrics
 from ige.hpe.losses import PoseLoss, PoseMetric
 from ige.hpe.skeleton import Skeleton, conversion_matrix, convert, get_skeleton
-from ige.problem import Report, Tensors, TfdsProblem
+from ige.problem import Pictures, Report, Tensors, TfdsProblem
 
 _SPLITS = ("train", "validation", "test")
+# What a network was trained on, without the few oddest poses.
+_RANGE = (0.01, 0.99)
+_POSES_FOR_RANGES = 100_000
 
 
 @gin.configurable(module="hpe")
@@ -234,12 +238,22 @@ class HpeProblem(TfdsProblem):
         }
 
     def preprocess(self, inputs: Tensors) -> Tensors:
-        if not self._standardise:
-            return inputs
-        layer = layers.standardise(*self._statistics["pose_2d"], False, "standardise_2d")
-        return inputs | {"pose_2d": layer(inputs["pose_2d"])}
+        pose_2d = self.arrays("train")[0]["pose_2d"]
+        some = pose_2d[:: 1 + len(pose_2d) // _POSES_FOR_RANGES]
+        centers, sizes = (np.quantile(values, _RANGE, axis=0) for values in layers.extent(some))
+        observed = layers.ObservedPose(
+            self.input_skeleton, centers.tolist(), sizes.tolist(), name="observed_pose"
+        )
+        pose_2d = observed(inputs["pose_2d"])
+        if self._standardise:
+            layer = layers.standardise(*self._statistics["pose_2d"], False, "standardise_2d")
+            pose_2d = layer(pose_2d)
+        return inputs | {"pose_2d": pose_2d}
 
     def postprocess(self, outputs: keras.KerasTensor) -> keras.KerasTensor:
+        return layers.PredictedPose(self.skeleton, name="predicted_pose")(self._in_metres(outputs))
+
+    def _in_metres(self, outputs: keras.KerasTensor) -> keras.KerasTensor:
         if self._standardise:
             layer = layers.standardise(*self._statistics["pose_3d"], True, "unstandardise_3d")
             return layer(outputs)
@@ -254,12 +268,43 @@ class HpeProblem(TfdsProblem):
             return layers.BoneLengthScale(bones, sum(lengths), name="metric_scale")(outputs)
         return outputs
 
+    def check_model(self, model: keras.Model, origin: str) -> None:
+        super().check_model(model, origin)
+        sides = zip(
+            ("takes 2D poses of", "predicts 3D poses of"),
+            (layer.skeleton for layer in layers.description(model)),
+            (self.input_skeleton, self.skeleton),
+            strict=True,
+        )
+        for what, of_model, of_config in sides:
+            if of_model.joints != of_config.joints:
+                raise UserError(
+                    f"{origin} {what} {of_model.name} ({', '.join(of_model.joints)}), the config "
+                    f"asks for {of_config.name} ({', '.join(of_config.joints)}); evaluate it with "
+                    "the config it was trained with"
+                )
+
+    def predict(self, model: keras.Model, split: str, batch_size: int) -> np.ndarray:
+        """Returns the predictions (poses, joints, 3) for a split, in the order of its arrays."""
+        return model.predict(self.get_dataset(split, batch_size), verbose=int(sys.stdout.isatty()))
+
+    def vis(
+        self,
+        model: keras.Model,
+        split: str,
+        batch_size: int,
+        folder: pathlib.Path,
+        example: str | None,
+    ) -> Pictures:
+        """Draws examples, errors and a sequence; see `ige.hpe.pictures`."""
+        from ige.hpe import pictures  # matplotlib, which training can do without
+
+        return pictures.draw(self, model, split, batch_size, folder, example)
+
     def report(self, model: keras.Model, split: str, batch_size: int) -> Report:
         """Returns the table of errors per action, in mm; see `ige.hpe.metrics`."""
         views = self.views(split)
-        predictions = model.predict(
-            self.get_dataset(split, batch_size), verbose=int(sys.stdout.isatty())
-        )
+        predictions = self.predict(model, split, batch_size)
         _, labels = self.arrays(split)
         frames = [len(sequence.poses) for sequence, _ in views]
         target = self.evaluation_skeleton
@@ -281,5 +326,6 @@ class HpeProblem(TfdsProblem):
             f"{counted} joints of {target.name}, root {'' if self._count_root else 'not '}counted"
         )
         text = f"{split}: {len(labels):,} poses; {joints}\n{metrics.format_table(summary)}"
-        figures = summary["over_actions"] | summary | {"joints": joints, "poses": len(labels)}
+        figures = summary["over_actions"] | summary
+        figures |= {"joints": joints, "poses": len(labels), "labels": metrics.LABELS}
         return Report(text, figures)
