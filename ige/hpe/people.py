@@ -210,7 +210,9 @@ def choose(keypoints: Keypoints, person: int | None, min_confidence: float) -> T
     if people > 1:
         which = "the largest" if person is None else f"person {person}"
         notes[0] += f", took {which}: frames {names[rows[0]]} to {names[rows[-1]]}"
-    if len(jumps):
+    if 2 * len(jumps) > len(rows):
+        notes.append("hardly anybody goes on from frame to frame: taken as unrelated images")
+    elif len(jumps):
         to = _listed([f"{owners[f]} at frame {names[f]}" for f in covered[jumps[:_LISTED]]])
         more = f" and {len(jumps) - _LISTED} times more" if len(jumps) > _LISTED else ""
         notes.append(f"goes from person {owners[rows[0]]} to person {to}{more}")

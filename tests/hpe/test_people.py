@@ -158,6 +158,9 @@ def test_unrelated_images_give_the_largest_of_each():
     frames[3].pop()
     track = choose(people(*frames), None, 0.5)
     np.testing.assert_array_equal(track.points, [poses[-1] for poses in frames])
+    note = "hardly anybody goes on from frame to frame: taken as unrelated images"
+    assert note in track.notes
+    assert not any(note.startswith("goes from") for note in track.notes)
 
 
 def test_confidence():
