@@ -65,7 +65,7 @@ class TrainingState:
     random_states: list[Any]
     metric_states: list[Any]
     judged_by: str
-    seconds: float = dataclasses.field(default=0.0, compare=False)
+    seconds: float = dataclasses.field(compare=False)
 
     @property
     def position(self) -> Position:
@@ -292,7 +292,7 @@ class Checkpoints:
         except DamagedError as error:
             raise UserError(
                 f"{error}; --command=train goes on from the checkpoint before it, "
-                "evaluate.checkpoint chooses another one"
+                "evaluate.checkpoint (vis., predict.) chooses another one"
             ) from error
         with self._damage_explained(position):
             return keras.saving.load_model(

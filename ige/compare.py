@@ -1,7 +1,9 @@
 """Several runs side by side: their errors, sizes and costs, from what `evaluate` wrote."""
 
 import json
+import math
 import pathlib
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +12,12 @@ import gin
 from ige.errors import UserError, nearest
 from ige.figures import save
 from ige.files import write_text
-from ige.runs import default_model_dir
+from ige.runs import default_model_dir, output_folder
 
 _FILE = "evaluation.json"
-# What has to be equal for errors to be comparable.
-_CONDITIONS = ("split", "joints", "data.files", "data.config")
+# Of the data, what does not tell whether errors on it are comparable.
+_COUNTS = ("frames", "recordings", "skipped")
+Evaluations = dict[str, dict[str, Any]]
 
 
 @gin.configurable(module="ige", denylist=["output"])
@@ -27,7 +30,7 @@ def compare(
 
     Args:
         output: folder for both; default: the folder of all runs.
-        runs: names of the experiments, such as `hpe/b128-1`, or `hpe/<model id>`.
+        runs: where they are below that folder: `hpe/b128-1`, or `hpe/<model id>`.
         metrics: the metrics to show, as they are called in evaluation.json; the first is drawn.
             None for all that any of the runs has.
 
@@ -40,66 +43,97 @@ def compare(
             '--gin_param=\'compare.runs=("hpe/b128-1","hpe/b1024-2")\''
         )
     evaluations = {run: _read(run) for run in runs}
-    shown = _choose(metrics, evaluations)
-    text = _table(evaluations, shown)
-    folder = pathlib.Path(output).expanduser() if output else default_model_dir("compare").parent
-    folder.mkdir(parents=True, exist_ok=True)
-    notes = _notes(evaluations)
-    print("\n".join([text, *notes]))
-    page = folder / "compare.md"
-    write_text(page, "\n".join([text, *(f"\n{note}" for note in notes)]) + "\n")
-    picture = folder / "compare.png"
-    _draw(evaluations, shown[0], picture)
+    chosen = _choose(metrics, evaluations)
+    labels: dict[str, str] = {}
+    for evaluation in evaluations.values():
+        labels |= evaluation["labels"]
+    lines = [*_table(evaluations, chosen, labels), *_notes(evaluations)]
+    print("\n".join(lines))
+    folder = output_folder(output, _base_dir())
+    page, picture = folder / "compare.md", folder / "compare.png"
+    write_text(page, "\n".join(_as_markdown(lines)) + "\n")
+    _draw(evaluations, chosen[0], labels[chosen[0]], bool(_notes(evaluations)), picture)
     print(f"{page}\n{picture}")
+
+
+def _base_dir() -> pathlib.Path:
+    """Returns the folder of all runs."""
+    return default_model_dir("compare", subdir=".", model_id="compare").parent
 
 
 def _read(run: str) -> dict[str, Any]:
     """Returns the evaluation of a run."""
-    path = default_model_dir(run) / _FILE
-    command = f"--gin_file={run} --command=evaluate"
+    # Whatever gin has for the folder and the name of one run.
+    path = _base_dir() / run / _FILE
     try:
         evaluation = json.loads(path.read_bytes())
-        metrics, labels = evaluation["over_actions"], evaluation["labels"]
-        evaluation["parameters"] + evaluation["flops"] + evaluation["training_seconds"]
-        if not metrics.keys() <= labels.keys():
-            raise KeyError
+        if not _is_evaluation(evaluation):
+            raise ValueError
     except FileNotFoundError:
-        known = sorted(
-            f"{folder.parent.parent.name}/{folder.parent.name}"
-            for folder in path.parent.parent.parent.glob(f"*/*/{_FILE}")
-        )
+        base = _base_dir()
+        known = [found.parent.relative_to(base).as_posix() for found in base.glob(f"*/*/{_FILE}")]
         raise UserError(
-            f"compare.runs: {run} is not evaluated (no {path}); evaluate it, {command}, or choose "
-            f"another; {nearest(run, known)}"
+            f"compare.runs: {run} is not evaluated (no {path}); run --command=evaluate for it, or "
+            f"choose another; {nearest(run, known)}"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise UserError(
-            f"{path} is damaged, or of an earlier version of ige; write it again: {command}"
+            f"{path} is damaged, or of an earlier version of ige; run --command=evaluate for {run} "
+            "again"
         ) from error
     return evaluation
 
 
-def _choose(metrics: Sequence[str] | None, evaluations: dict[str, dict[str, Any]]) -> list[str]:
-    """Returns the metrics to show."""
+def _is_evaluation(evaluation: Any) -> bool:
+    """Whether this is what `evaluate` writes, as far as it is used here."""
+    kinds = {
+        "over_actions": dict,
+        "labels": dict,
+        "data": dict,
+        "parameters": int,
+        "flops": int,
+        "epoch": int,
+        "training_seconds": int | float,
+    }
+    return (
+        isinstance(evaluation, dict)
+        and all(isinstance(evaluation.get(key), kind) for key, kind in kinds.items())
+        and evaluation["over_actions"].keys() <= evaluation["labels"].keys()
+        and all(
+            isinstance(v, int | float | types.NoneType) for v in evaluation["over_actions"].values()
+        )
+    )
+
+
+def _value(evaluation: dict[str, Any], metric: str) -> float | None:
+    """Returns a metric of a run, None if it has none."""
+    value = evaluation["over_actions"].get(metric)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _choose(metrics: Sequence[str] | None, evaluations: Evaluations) -> list[str]:
+    """Returns the metrics to show, at least one."""
     known = list(
         dict.fromkeys(
             metric
             for evaluation in evaluations.values()
-            for metric, value in evaluation["over_actions"].items()
-            if value is not None
+            for metric in evaluation["over_actions"]
+            if _value(evaluation, metric) is not None
         )
     )
     for metric in metrics or ():
         if metric not in known:
             raise UserError(f"compare.metrics: got {metric!r}; {nearest(metric, known)}")
+    if not known:
+        raise UserError(
+            f"compare.runs: none of {', '.join(evaluations)} has an error that is a number; train "
+            "and evaluate them again"
+        )
     return list(metrics or known)
 
 
-def _table(evaluations: dict[str, dict[str, Any]], metrics: Sequence[str]) -> str:
-    """Returns a table in Markdown, a row per run."""
-    labels = {}
-    for evaluation in evaluations.values():
-        labels |= evaluation["labels"]
+def _table(evaluations: Evaluations, metrics: Sequence[str], labels: dict[str, str]) -> list[str]:
+    """Returns the lines of a table in Markdown: a heading, a rule, a row per run."""
     heading = [
         "run",
         *(labels[metric] for metric in metrics),
@@ -108,9 +142,9 @@ def _table(evaluations: dict[str, dict[str, Any]], metrics: Sequence[str]) -> st
         "training",
         "epochs",
     ]
-    rows = [heading, ["---", *["---:"] * (len(heading) - 1)]]
+    rows = [heading]
     for run, evaluation in evaluations.items():
-        values = (evaluation["over_actions"].get(metric) for metric in metrics)
+        values = (_value(evaluation, metric) for metric in metrics)
         rows.append(
             [
                 run,
@@ -121,10 +155,15 @@ def _table(evaluations: dict[str, dict[str, Any]], metrics: Sequence[str]) -> st
                 str(evaluation["epoch"]),
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows[1] = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    rows.insert(1, ["-" * first, *("-" * (width - 1) + ":" for width in others)])
+    cells = ([row[0].ljust(first), *map(str.rjust, row[1:], others)] for row in rows)
+    return [f"| {' | '.join(row)} |" for row in cells]
+
+
+def _as_markdown(lines: Sequence[str]) -> list[str]:
+    """Returns the lines with notes in paragraphs of their own."""
+    return [line if line.startswith("|") else f"\n{line}" for line in lines]
 
 
 def _duration(seconds: float) -> str:
@@ -135,42 +174,58 @@ def _duration(seconds: float) -> str:
     return f"{seconds // 60} min {seconds % 60:02} s" if seconds >= 60 else f"{seconds} s"
 
 
-def _notes(evaluations: dict[str, dict[str, Any]]) -> list[str]:
+def _conditions(evaluation: dict[str, Any]) -> dict[str, str]:
+    """Returns name -> what has to be equal for errors to be comparable."""
+    found = {key: evaluation.get(key) for key in ("split", "joints")}
+    found |= {f"data.{k}": v for k, v in evaluation["data"].items() if k not in _COUNTS}
+    return {key: json.dumps(value, sort_keys=True) for key, value in found.items()}
+
+
+def _notes(evaluations: Evaluations) -> list[str]:
     """Returns a line for each condition in which the runs were not evaluated alike."""
+    conditions = {run: _conditions(evaluation) for run, evaluation in evaluations.items()}
     notes = []
-    for condition in _CONDITIONS:
-        found = {}
-        for run, evaluation in evaluations.items():
-            value = evaluation
-            for key in condition.split("."):
-                value = value.get(key) if isinstance(value, dict) else None
-            found.setdefault(json.dumps(value, sort_keys=True), []).append(run)
-        if len(found) > 1:
-            groups = "; ".join(", ".join(group) for group in found.values())
-            notes.append(f"Not evaluated alike, compare with care: {condition} differs ({groups}).")
+    for key in dict.fromkeys(key for found in conditions.values() for key in found):
+        groups: dict[str | None, list[str]] = {}
+        for run, found in conditions.items():
+            groups.setdefault(found.get(key), []).append(run)
+        if len(groups) > 1:
+            listed = "; ".join(", ".join(group) for group in groups.values())
+            notes.append(f"Not evaluated alike, compare with care: {key} differs ({listed}).")
     return notes
 
 
-def _draw(evaluations: dict[str, dict[str, Any]], metric: str, path: pathlib.Path) -> None:
+def _draw(
+    evaluations: Evaluations, metric: str, label: str, differ: bool, path: pathlib.Path
+) -> None:
     """Draws a metric against the number of parameters."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    for run, evaluation in evaluations.items():
-        value = evaluation["over_actions"].get(metric)
-        if value is not None:
-            axes.plot(evaluation["parameters"], value, "o", color="#0072B2")
-            axes.annotate(
-                run,
-                (evaluation["parameters"], value),
-                xytext=(0, 6),
-                textcoords="offset points",
-                ha="center",
-            )
-    axes.set(
-        xscale="log", xlabel="parameters", ylabel=next(iter(evaluations.values()))["labels"][metric]
-    )
-    axes.margins(0.25)
+    points = {
+        run: (evaluation["parameters"], value)
+        for run, evaluation in evaluations.items()
+        if (value := _value(evaluation, metric)) is not None
+    }
+    sizes = [size for size, _ in points.values()]
+    middle = math.sqrt(min(sizes) * max(sizes))
+    for run, point in points.items():
+        axes.plot(*point, "o", color="#0072B2")
+        # Towards the middle, where there is room.
+        side = 1 if point[0] <= middle else -1
+        axes.annotate(
+            run,
+            point,
+            xytext=(8 * side, 0),
+            textcoords="offset points",
+            ha="left" if side > 0 else "right",
+            va="center",
+        )
+    low, high = min(sizes) / 2, max(sizes) * 2
+    axes.set(xscale="log", xlim=(low, high), xlabel="parameters", ylabel=label)
+    axes.set_ylim(0, 1.15 * max(value for _, value in points.values()))
     axes.grid(alpha=0.3)
+    if differ:
+        axes.set_title("not evaluated alike: see compare.md", fontsize=9)
     save(figure, path)

@@ -12,14 +12,26 @@ def count_parameters(model: keras.Model) -> int:
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
 
-def count_flops(model: keras.Model) -> int:
-    """Returns the floating-point operations of a prediction for one example.
+def count_flops(model: keras.Model, input_spec: dict[str, keras.layers.InputSpec]) -> int:
+    """Returns the floating-point operations that a prediction takes for one more example.
 
     Counted by TensorFlow's profiler in the graph of a call: a multiplication and an addition are
-    two, what is cheap beside them (ReLU, for one) may not be counted.
+    two, what is cheap beside them (ReLU, for one) may not be counted, nor what a call does once for
+    all its examples (clipping a kernel).
+
+    Args:
+        model: the network.
+        input_spec: specs of one example's inputs, without the batch dimension.
     """
+    one, two = (_count(model, input_spec, examples) for examples in (1, 2))
+    return two - one
+
+
+def _count(model: keras.Model, input_spec: dict[str, keras.layers.InputSpec], examples: int) -> int:
+    """Returns the operations of a call for so many examples."""
     signature = {
-        tensor.name: tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs
+        name: tf.TensorSpec((examples, *spec.shape), spec.dtype)
+        for name, spec in input_spec.items()
     }
     call = tf.function(lambda inputs: model(inputs, training=False))
     profiler = tf.compat.v1.profiler

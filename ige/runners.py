@@ -13,7 +13,7 @@ from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
 from ige.files import write_text
 from ige.problem import Problem, check_kind
-from ige.runs import RunRecord, default_model_dir
+from ige.runs import RunRecord, default_model_dir, output_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ def evaluate(
         "config": trained.record["config"],
         "epoch": trained.epoch,
         "parameters": costs.count_parameters(trained.model),
-        "flops": costs.count_flops(trained.model),
+        "flops": costs.count_flops(trained.model, problem.input_spec),
         "training_seconds": trained.seconds,
         "split": split,
         "data": problem.provenance,
@@ -166,8 +166,9 @@ def vis(
     if show:
         figures.require_windows()
     trained = load_trained(config_name, problem, "vis", checkpoint)
-    folder = _output_folder(output, default_model_dir(config_name) / "vis")
+    folder = output_folder(output, default_model_dir(config_name) / "vis")
     pictures = problem.vis(trained.model, split, batch_size, folder, example)
+    print(f"{split} by {trained.path}")
     for path in pictures.paths:
         print(path)
     if show:
@@ -195,23 +196,16 @@ def predict(config_name: str, source: str | None = None, output: str | None = No
         raise UserError("--input: got none, expected a file or folder, such as --input=poses.json")
     if not pathlib.Path(source).exists():
         raise UserError(f"--input: no such file or folder: {source}")
+    folder = pathlib.Path(output or f"{pathlib.Path(source).stem}-3d").expanduser()
+    if folder.exists() and not folder.is_dir():  # before the work, not after it
+        raise UserError(f"--output: {folder} is a file or in one, expected a folder")
     gin.get_configurable(command)(
         lambda problem, checkpoint: load_trained(
             config_name, problem, "predict", checkpoint, with_data=False
         ),
         pathlib.Path(source),
-        lambda: _output_folder(output, pathlib.Path(f"{pathlib.Path(source).stem}-3d")),
+        lambda: output_folder(None, folder),
     )
-
-
-def _output_folder(given: str | None, default: pathlib.Path) -> pathlib.Path:
-    """Returns the folder of --output, made if there is none."""
-    folder = pathlib.Path(given).expanduser() if given else default
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise UserError(f"--output: {folder} is a file, expected a folder") from error
-    return folder
 
 
 def _choose_epoch(

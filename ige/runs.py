@@ -52,6 +52,24 @@ def default_model_dir(
     return pathlib.Path(base_dir).expanduser() / below / (model_id or name.name)
 
 
+def output_folder(given: str | None, default: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of --output, made if there is none.
+
+    Raises:
+        UserError: it is a file.
+    """
+    folder = pathlib.Path(given).expanduser() if given else default
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"--output: {folder} is a file or in one, expected a folder") from error
+    except OSError as error:
+        raise UserError(
+            f"--output: {folder} cannot be made: {error.strerror}; choose another folder"
+        ) from error
+    return folder
+
+
 def _is_training_only(parameter: str) -> bool:
     """Whether a parameter says how to train, not what."""
     network = ("train.inference_fn", "train.model_fn", "train.problem")

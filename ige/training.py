@@ -29,7 +29,14 @@ ModelFn = Callable[[Problem, InferenceFn], keras.Model]
 
 _STEPS_PER_CHUNK = 50
 # What a run puts into its folder, and starting over removes.
-_OUTPUT = ("checkpoints", "config.json", "evaluation.json", "events.out.tfevents.*", ".trimmed")
+_OUTPUT = (
+    "checkpoints",
+    "config.json",
+    "evaluation.json",
+    "vis",
+    "events.out.tfevents.*",
+    ".trimmed",
+)
 
 
 def _check_optimizer(optimizer: keras.Optimizer) -> None:

@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_is_not_loaded(model, tmp_path):
     (path / "model.keras").write_bytes((path / "model.keras").read_bytes()[:500])
     message = (
         f"{path} is damaged: model.keras is not what was written; --command=train goes on from the "
-        "checkpoint before it, evaluate.checkpoint chooses another one"
+        "checkpoint before it, evaluate.checkpoint (vis., predict.) chooses another one"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         checkpoints.load_model(1)

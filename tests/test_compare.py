@@ -100,15 +100,38 @@ def test_metrics_can_be_chosen(compare):
     assert out.startswith("| run       | AUC (%) | parameters |")
 
 
+def test_runs_may_have_other_metrics(compare, runs, monkeypatch):
+    """A dash where a run has none; the picture shows those that have it."""
+    shapes = {"over_actions": {"iou": 0.6}, "labels": {"iou": "IoU (%)", "flops": "FLOPs"}}
+    runs("vox/net", evaluation(0, 500, 1, **shapes))
+    figures = []
+    monkeypatch.setattr(module, "save", lambda figure, path: figures.append(figure))
+    status, out, err = compare("hpe/small", "vox/net")
+    assert status == 0, err
+    first, second = (line for line in out.splitlines() if line.startswith(("| hpe", "| vox")))
+    assert [cell.strip() for cell in first.split("|")[2:5]] == ["99.3", "51.3", "-"]
+    assert [cell.strip() for cell in second.split("|")[2:5]] == ["-", "-", "0.6"]
+    assert len(figures[0].axes[0].lines) == 1
+    status, _, err = compare("hpe/small", "vox/net", bindings=["compare.metrics = ('iou',)"])
+    assert status == 0, err
+    assert figures[1].axes[0].get_ylabel() == "IoU (%)"
+    assert [text.get_text() for text in figures[1].axes[0].texts] == ["vox/net"]
+
+
+def test_the_name_of_a_run_does_not_change_which_runs_are_compared(compare):
+    _, out, err = compare("hpe/small", "hpe/large", bindings=["default_model_dir.model_id = 'x'"])
+    assert "99.3" in out, err
+    assert "73.7" in out
+
+
 def test_runs_that_were_not_evaluated_alike_are_told_apart(compare, runs):
-    other = {"config": "hourglass", "files": [{"name": "h36m.zip", "bytes": 7}]}
-    runs("hpe/other", evaluation(120.0, 43824, 60, split="validation", data=other))
+    other = {"config": "hourglass", "files": [{"name": "h36m.zip", "bytes": 8}], "frames": 3}
+    runs("hpe/other", evaluation(1, 2, 3, split="validation", joints="16", data=other))
     _, out, _ = compare("hpe/small", "hpe/large", "hpe/other")
     notes = [line for line in out.splitlines() if line.startswith("Not evaluated alike")]
     assert notes == [
-        "Not evaluated alike, compare with care: split differs (hpe/small, hpe/large; hpe/other).",
-        "Not evaluated alike, compare with care: data.config differs (hpe/small, hpe/large; "
-        "hpe/other).",
+        f"Not evaluated alike, compare with care: {what} differs (hpe/small, hpe/large; hpe/other)."
+        for what in ("split", "joints", "data.config", "data.files")
     ]
     assert all(note in (runs.folder / "compare.md").read_text() for note in notes)
 
@@ -120,21 +143,20 @@ def test_runs_that_were_not_evaluated_alike_are_told_apart(compare, runs):
         (
             ("hpe/smal",),
             (),
-            "compare.runs: hpe/smal is not evaluated (no {folder}/hpe/smal/evaluation.json); "
-            "evaluate it, --gin_file=hpe/smal --command=evaluate, or choose another; did you mean "
-            "hpe/small",
+            "compare.runs: hpe/smal is not evaluated (no {folder}/hpe/smal/evaluation.json); run "
+            "--command=evaluate for it, or choose another; did you mean hpe/small",
         ),
         (
             ("hpe/broken",),
             (),
             "{folder}/hpe/broken/evaluation.json is damaged, or of an earlier version of ige; "
-            "write it again: --gin_file=hpe/broken --command=evaluate",
+            "run --command=evaluate for hpe/broken again",
         ),
         (
             ("hpe/old",),
             (),
             "{folder}/hpe/old/evaluation.json is damaged, or of an earlier version of ige; "
-            "write it again: --gin_file=hpe/old --command=evaluate",
+            "run --command=evaluate for hpe/old again",
         ),
         (
             ("hpe/small",),
@@ -142,12 +164,21 @@ def test_runs_that_were_not_evaluated_alike_are_told_apart(compare, runs):
             "compare.metrics: got 'mpjp'; did you mean mpjpe?",
         ),
         (("hpe/small",), ("compare.run = 1",), "compare.run"),
+        (("small",), (), "did you mean hpe/small"),
+        (
+            ("hpe/nothing",),
+            (),
+            "compare.runs: none of hpe/nothing has an error that is a number; train and evaluate "
+            "them again",
+        ),
     ],
 )
 def test_mistakes_are_one_line(compare, runs, names, bindings, message):
     (runs.folder / "hpe/broken").mkdir()
     (runs.folder / "hpe/broken/evaluation.json").write_text("{")
     runs("hpe/old", {"mpjpe": 3.0})
+    nothing = {"mpjpe": float("nan"), "auc": None}
+    runs("hpe/nothing", evaluation(0, 1, 1, over_actions=nothing))
     status, out, err = compare(*names, bindings=bindings)
     assert status == 2
     assert out == ""

@@ -5,6 +5,9 @@ import logging
 import keras
 
 from ige.costs import count_flops, count_parameters
+from ige.hpe.models.baseline import NormClippedDense
+
+SPEC = {"x": keras.layers.InputSpec(shape=(3, 2), dtype="float32")}
 
 
 def network():
@@ -23,10 +26,21 @@ def test_parameters_are_those_that_are_trained():
 def test_flops_of_a_prediction():
     """Two for each weight of the dense layers, one for each bias; normalisation is not free."""
     dense = 2 * (60 + 40) + 4
-    assert dense <= count_flops(network()) <= dense + 10 * 10
+    assert dense <= count_flops(network(), SPEC) <= dense + 10 * 10
+
+
+def test_what_a_call_does_once_does_not_count():
+    """The kernel is clipped once for all examples."""
+    inputs = keras.Input((3, 2), name="x")
+    outputs = NormClippedDense(100)(keras.layers.Flatten()(inputs))
+    assert count_flops(keras.Model({"x": inputs}, outputs), SPEC) == 2 * 600 + 100
 
 
 def test_counting_leaves_the_logger_as_it_was():
-    before = logging.getLogger("tensorflow").level
-    count_flops(network())
-    assert logging.getLogger("tensorflow").level == before
+    logger = logging.getLogger("tensorflow")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    count_flops(network(), SPEC)
+    after = logger.level
+    logger.setLevel(before)
+    assert after == logging.CRITICAL

@@ -4,13 +4,16 @@ import json
 import math
 import re
 
+import matplotlib
 import numpy as np
 import pytest
+import toy
 from detectors import write
 
-from ige import configs
+from ige import configs, figures
 from ige.__main__ import main
 from ige.checkpoints import Checkpoints, Position
+from ige.errors import UserError
 
 CONFIGS = list(configs.list_configs(configs.config_folder()))
 METRICS = {
@@ -255,3 +258,29 @@ def test_best_is_chosen_on_the_held_out_subjects(ige, models):
     status, out, err = ige(NAME, "evaluate", bindings=[*held_out, "evaluate.split = 'validation'"])
     assert status == 0, err
     assert "validation: " in out
+
+
+@pytest.mark.usefixtures("trained")
+def test_windows_are_opened_where_there_is_a_display(ige, monkeypatch):
+    shown = []
+    monkeypatch.setattr(figures, "require_windows", lambda: shown.append("can"))
+    monkeypatch.setattr(figures, "show", lambda figures: shown.append(len(figures)))
+    assert ige(NAME, "vis")[0] == 0
+    assert shown == []
+    assert ige(NAME, "vis", bindings=["vis.show = True"])[0] == 0
+    assert shown == ["can", 2]
+
+
+@pytest.mark.usefixtures("trained")
+def test_without_a_display_nothing_is_drawn_in_vain(ige, models, monkeypatch):
+    monkeypatch.setitem(matplotlib.rcParams, "backend", "agg")
+    status, _, err = ige(NAME, "vis", f"--output={models / 'none'}", bindings=["vis.show = True"])
+    assert status == 2
+    assert err.startswith("ige: windows cannot be opened: ")
+    assert not (models / "none").exists()
+
+
+def test_a_problem_without_pictures_says_so(tmp_path):
+    problem = toy.LineProblem()
+    with pytest.raises(UserError, match=r"^LineProblem has no pictures: it does not define vis$"):
+        problem.vis(None, "test", 1, tmp_path, None)

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -75,6 +77,23 @@ def test_a_run_in_two_parts_ends_with_the_same_weights(trained, tmp_path, capsys
         np.testing.assert_array_equal(got, expected)
     assert int(model.optimizer.iterations) == 4 * 8
     assert state(tmp_path, 4) == state(trained[0], 4)
+
+
+def test_the_time_of_a_training_goes_on(tmp_path):
+    """It is in every checkpoint; what a run took before it was stopped counts too."""
+    train(tmp_path, epochs=1)
+    first = state(tmp_path, 1).seconds
+    assert first > 0
+    path = tmp_path / "checkpoints" / "epoch-0001"
+    content = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps(content | {"seconds": 1000.0}))
+    sums = "".join(
+        f"{hashlib.sha256((path / name).read_bytes()).hexdigest()}  {name}\n"
+        for name in ("model.keras", "state.json")
+    )
+    (path / "SHA256SUMS").write_text(sums)
+    train(tmp_path, epochs=2)
+    assert 1000 < state(tmp_path, 2).seconds < 2000
 
 
 class StopAt(keras.callbacks.Callback):

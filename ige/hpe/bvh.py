@@ -100,13 +100,17 @@ def rigid(poses: np.ndarray, skeleton: Skeleton) -> np.ndarray:
 def bvh_motion(poses: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, Skeleton]:
     """Returns the poses (frames, 17, 3) that `write_bvh` writes, and their skeleton, h36m_17.
 
+    `rigid` ones, each moved to be nearest to the given one.
+
     Raises:
         UserError: the poses are not (frames, joints, 3) of the skeleton, or not finite; the
             skeleton lacks joints of h36m_17 that nothing can stand for.
     """
     target = get_skeleton("h36m_17")
     poses = convert(_checked(poses, skeleton), skeleton, target)
-    return rigid(poses, target), target
+    moved = rigid(poses, target)
+    # Not the pelvis but the middle of the joints stays: errors of the bones add up less.
+    return moved + (poses - moved).mean(axis=1, keepdims=True), target
 
 
 def write_bvh(

@@ -41,7 +41,7 @@ STYLE = {
 # Share of a panel that is left free on every side.
 _MARGIN = 0.04
 # From where 3D poses are looked at: as matplotlib's `view_init` has it, in radians.
-_AZIMUTH, _ELEVATION = math.radians(-60), math.radians(12)
+_AZIMUTH, _ELEVATION = math.radians(-75), math.radians(12)
 
 
 def check_finite(name: str, values: np.ndarray) -> None:

@@ -50,6 +50,7 @@ class Detections:
         reason: why the skeleton is not known, if the file names joints that are not known.
         visibility: whether 0, 1, 2 (not there, hidden, visible) stand for confidences.
         image_size: width and height of all images.
+        video: whether the frames are those of a video, one after the other.
     """
 
     format: str
@@ -58,6 +59,7 @@ class Detections:
     reason: str = ""
     visibility: bool = False
     image_size: tuple[float, float] | None = None
+    video: bool = True
 
 
 def shown(value: Any) -> str:
@@ -114,8 +116,8 @@ def _natural(name: str) -> list:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def in_order(frames: dict[str, list[Person]]) -> list[tuple[str, list[Person]]]:
-    """Returns named frames in natural order.
+def in_order(frames: dict[str, list[Person]]) -> tuple[list[tuple[str, list[Person]]], bool]:
+    """Returns named frames in natural order, and whether they are those of a video.
 
     Where names differ by a number alone they are frames of a video, and those without a file or an
     entry, in between, come without a person. If fewer than a tenth are there, they are images.
@@ -130,8 +132,8 @@ def in_order(frames: dict[str, list[Person]]) -> list[tuple[str, list[Person]]]:
             names = [
                 by_number.get(n, f"{before}{n:0{width}}{after}") for n in range(first, last + 1)
             ]
-            return [(name, frames.get(name, [])) for name in names]
-    return sorted(frames.items(), key=lambda frame: _natural(frame[0]))
+            return [(name, frames.get(name, [])) for name in names], True
+    return sorted(frames.items(), key=lambda frame: _natural(frame[0])), len(frames) == 1
 
 
 def _openpose_people(document: dict, where: str) -> list[Person]:
@@ -185,9 +187,12 @@ def read_frame(document: Any, where: str) -> tuple[str, list[Person]] | None:
     return None
 
 
-def of_frames(format_: str, frames: list[tuple[str, list[Person]]]) -> Detections:
+def of_frames(
+    format_: str, frames: list[tuple[str, list[Person]]], video: bool = True
+) -> Detections:
     """Returns the detections of single frames."""
-    return Detections(format_, frames, OPENPOSE if format_ == "OpenPose JSON" else COMMON)
+    skeletons = OPENPOSE if format_ == "OpenPose JSON" else COMMON
+    return Detections(format_, frames, skeletons, video=video)
 
 
 def _named(names: Any) -> str | None:
@@ -234,7 +239,8 @@ def _mmpose(document: Any, path: str) -> Detections:
             if "frame_id" in entry:
                 name = str(_member(entry, "frame_id", (int, str), f"{path}: frame {i}"))
         frames.setdefault(name, []).extend(_mmpose_people(instances, at(path, name)))
-    return Detections("MMPose JSON", in_order(frames), *skeletons)
+    ordered, video = in_order(frames)
+    return Detections("MMPose JSON", ordered, *skeletons, video=video)
 
 
 def _results(document: list, path: str) -> Detections:
@@ -246,17 +252,19 @@ def _results(document: list, path: str) -> Detections:
         _add(frames.setdefault(name, []), values, result.get("track_id", result.get("idx")))
     is_alphapose = isinstance(document[0]["image_id"], str) or "idx" in document[0]
     name = "AlphaPose JSON" if is_alphapose else "COCO results JSON"
-    return Detections(name, in_order(frames), COMMON)
+    ordered, video = in_order(frames)
+    return Detections(name, ordered, COMMON, video=video)
 
 
 def _alphapose(document: dict, path: str) -> Detections:
     """AlphaPose's `--format open` and `cmu`: the people of OpenPose's 18 joints by image."""
     frames = {name: _openpose_people(frame, at(path, name)) for name, frame in document.items()}
-    return Detections("AlphaPose JSON", in_order(frames), OPENPOSE)
+    ordered, video = in_order(frames)
+    return Detections("AlphaPose JSON", ordered, OPENPOSE, video=video)
 
 
 def _annotations(document: dict, path: str) -> Detections:
-    """COCO's annotations: all images, in the order of the videos where they are of some."""
+    """COCO's annotations: all images, in the order of the video if they are of one."""
     images = _member(document, "images", list, path)
     ids = [_member(image, "id", (int, str), f"{path}: images") for image in images]
     people: dict[int | str, list[Person]] = {id_: [] for id_ in ids}
@@ -270,15 +278,20 @@ def _annotations(document: dict, path: str) -> Detections:
         if "keypoints" in entry:
             values = _member(entry, "keypoints", list, f"{path}: annotation {i}")
             _add(people[image], values, entry.get("track_id"))
-    if all(type(image.get("frame_id")) is int for image in images):
-        images = sorted(
-            images, key=lambda image: (_id(image.get("video_id")) or 0, image["frame_id"])
+    videos = dict.fromkeys(str(image.get("video_id")) for image in images)
+    if len(videos) > 1:
+        raise UserError(
+            f"{path}: got the images of {len(videos)} videos ({', '.join(list(videos)[:5])}), "
+            "expected one; make a file of each"
         )
+    video = all(type(image.get("frame_id")) is int for image in images)
+    if video:
+        images = sorted(images, key=lambda image: image["frame_id"])
     names = [image.get("file_name", image["id"]) for image in images]
     frames = [(str(n), people[i["id"]]) for n, i in zip(names, images, strict=True)]
     sizes = {_size(image.get("width"), image.get("height")) for image in images}
     size = sizes.pop() if len(sizes) == 1 else None
-    return Detections("COCO JSON", frames, *_category_skeletons(document), True, size)
+    return Detections("COCO JSON", frames, *_category_skeletons(document), True, size, video)
 
 
 def _size(width: Any, height: Any) -> tuple[float, float] | None:

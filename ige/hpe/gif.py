@@ -18,10 +18,8 @@ from tqdm import tqdm
 from ige.errors import UserError
 from ige.files import write_bytes
 from ige.hpe import drawing
-from ige.hpe.motion import COLOURS, Motion
+from ige.hpe.motion import COLOURS, Motion, shown
 
-# Browsers slow down what is faster than 50 fps; 25 look smooth and halve the file.
-_MAX_FRAME_RATE = 25.0
 # Half an edge of the ground in sight, metres.
 _GROUND = 0.6
 # Inches, and pixels per inch.
@@ -95,8 +93,7 @@ def write_gif(
     assert {len(motion.poses) for motion in motions} == {frames}
     if not 0 < frame_rate < math.inf:
         raise UserError(f"frame_rate: got {frame_rate}, expected frames per second, above 0")
-    step = math.ceil(frame_rate / _MAX_FRAME_RATE)
-    kept = slice(0, max_frames * step, step)
+    kept, frame_rate = shown(frame_rate, max_frames)
     motions = [motion[kept] for motion in motions]
     for motion in motions:
         drawing.check_finite(motion.name, motion.poses)
@@ -104,8 +101,8 @@ def write_gif(
             drawing.check_finite(f"errors of the {motion.name}", motion.errors)
     frames = len(motions[0].poses)
     # A delay is in 1/100 s. Rounding when each frame starts, not how long it lasts, keeps time.
-    starts = np.rint(100 * step / frame_rate * np.arange(frames + 1)).astype(int)
-    panels = _panels(motions, frame_rate / step)
+    starts = np.rint(100 / frame_rate * np.arange(frames + 1)).astype(int)
+    panels = _panels(motions, frame_rate)
     progress = tqdm(range(frames), desc=path.name, unit=" frames", leave=False, disable=None)
     images = _images(panels, progress)
     data = io.BytesIO()

@@ -47,6 +47,7 @@ class Keypoints:
         focal_length: in x and y, pixels; in our own layout only, like the next two.
         center: principal point, pixels.
         frame_rate: frames per second.
+        video: whether the frames may be those of a video, one after the other; images otherwise.
     """
 
     path: pathlib.Path
@@ -61,6 +62,7 @@ class Keypoints:
     focal_length: Pair | None = None
     center: Pair | None = None
     frame_rate: float | None = None
+    video: bool = True
 
 
 def _content(path: pathlib.Path) -> bytes:
@@ -139,6 +141,9 @@ def _skeleton_of(joints: int, detections: Detections, name: str | None, where: s
         UserError: none is known, or it has another number of joints.
     """
     if name is not None:
+        if detections.skeletons not in (formats.OPENPOSE, formats.COMMON):
+            for stated in detections.skeletons.values():
+                _check_override(name, get_skeleton(stated), where)
         skeleton = get_skeleton(name)
         if skeleton.num_joints != joints:
             raise UserError(
@@ -159,9 +164,20 @@ def _skeleton_of(joints: int, detections: Detections, name: str | None, where: s
     return get_skeleton(detections.skeletons[joints])
 
 
+def _check_override(name: str | None, stated: Skeleton, where: str) -> None:
+    """Refuses a skeleton that is not the one that the file states."""
+    if name is not None and get_skeleton(name) != stated:
+        raise UserError(
+            f"{where}: got predict.skeleton = {name!r}, but the file says {stated.name}; leave the "
+            "parameter out, or correct the file"
+        )
+
+
 def _ids(detections: Detections, frames: np.ndarray) -> np.ndarray | None:
     ids = [person.id for _, people in detections.frames for person in people]
-    if None in ids or len(set(zip(frames.tolist(), ids, strict=True))) < len(ids):
+    # AlphaPose calls everybody 0 as long as it does not track.
+    known = None not in ids and len(set(ids)) > 1
+    if not known or len(set(zip(frames.tolist(), ids, strict=True))) < len(ids):
         return None
     return np.array(ids)
 
@@ -233,6 +249,7 @@ def _from_detections(detections: Detections, path: pathlib.Path, skeleton: str |
         names,
         _ids(detections, frames),
         image_size=detections.image_size,
+        video=detections.video,
     )
 
 
@@ -291,7 +308,7 @@ def _own(members: Mapping[str, Any], path: pathlib.Path, skeleton: str | None) -
             f"{path}: keypoints: got shape {table.shape}, expected (frames, joints, 3) of x, y, "
             "confidence, or (frames, joints, 2)"
         )
-    name = members.get("skeleton") if skeleton is None else skeleton
+    name = members.get("skeleton", skeleton)
     name = name.item() if isinstance(name, np.ndarray) and name.size == 1 else name
     if not isinstance(name, str):
         raise UserError(
@@ -301,18 +318,29 @@ def _own(members: Mapping[str, Any], path: pathlib.Path, skeleton: str | None) -
     if name not in SKELETONS:
         raise UserError(f"{path}: skeleton: got {one_line(repr(name))}; {nearest(name, SKELETONS)}")
     chosen = get_skeleton(name)
+    _check_override(skeleton, chosen, str(path))
     if table.shape[1] != chosen.num_joints:
         raise UserError(
             f"{path}: keypoints: got {table.shape[1]} joints, expected the {chosen.num_joints} of "
             f"skeleton {chosen.name}; name the skeleton of the keypoints"
         )
     if table.shape[2] == 2:
-        table = np.concatenate([table, np.ones_like(table[..., :1])], axis=2)
+        # Without confidences, (0, 0) says that a joint is missing.
+        seen = table.any(axis=2, keepdims=True).astype(table.dtype)
+        table = np.concatenate([table, seen], axis=2)
     pairs = {key: _numbers(members, key, 2, path) for key in _OWN[2:5]}
     rate = _numbers(members, "frame_rate", 1, path)
     frames, names = np.arange(len(table)), tuple(map(str, range(len(table))))
     return _keypoints(
-        path, "ige keypoints", chosen, table, frames, names, None, frame_rate=rate, **pairs
+        path,
+        "ige keypoints",
+        chosen,
+        table,
+        frames,
+        names,
+        np.zeros(len(table), int),  # one person, wherever it is
+        frame_rate=rate,
+        **pairs,
     )
 
 
@@ -339,8 +367,8 @@ def _read_folder(path: pathlib.Path, skeleton: str | None) -> Keypoints:
             )
         layout, first = (frame[0], file) if frame[0] and not layout else (layout, first)
         frames[file.stem.removesuffix("_keypoints")] = frame[1]
-    ordered = formats.in_order(frames)
-    return _from_detections(formats.of_frames(layout, ordered), path, skeleton)
+    ordered, video = formats.in_order(frames)
+    return _from_detections(formats.of_frames(layout, ordered, video), path, skeleton)
 
 
 def read_keypoints(path: pathlib.Path, skeleton: str | None = None) -> Keypoints:

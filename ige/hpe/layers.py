@@ -1,6 +1,7 @@
 """Layers around a lifting network: what its poses are, and what turns its output into metres."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -66,17 +67,26 @@ class PredictedPose(_Description):
     """The 3D poses that a network predicts: camera frame, metres; absolute or root-relative."""
 
 
+def _descriptions(layer: keras.layers.Layer) -> Iterator[_Description]:
+    """Yields the descriptions in a model, those of models inside it too."""
+    if isinstance(layer, _Description):
+        yield layer
+    for inner in getattr(layer, "layers", ()):
+        yield from _descriptions(inner)
+
+
 def description(model: keras.Model) -> tuple[ObservedPose, PredictedPose]:
     """Returns what a lifting network takes and what it predicts.
 
     Raises:
         UserError: it does not say.
     """
-    found = {type(layer): layer for layer in model.layers if isinstance(layer, _Description)}
+    found = {type(layer): layer for layer in _descriptions(model)}
     if found.keys() != {ObservedPose, PredictedPose}:
         raise UserError(
-            "the network does not say which joints it takes and predicts: it was trained by an "
-            'earlier version of ige; train it again with --gin_param="train.overwrite=True"'
+            "the network does not say which joints it takes and predicts: an earlier version of "
+            "ige trained it, or a model_fn that does not use problem.build_model; train it again "
+            'with --gin_param="train.overwrite=True"'
         )
     return found[ObservedPose], found[PredictedPose]
 

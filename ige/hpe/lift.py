@@ -22,7 +22,10 @@ from ige.hpe.skeleton import Skeleton
 _FOCAL_LENGTH_PER_SIDE = 1.145
 # Detectors place joints a little outside of the image.
 _MARGIN = 0.1
+# Part of the joints that may be outside by mistake.
+_MOST_OUTSIDE = 0.05
 _NEAREST = 0.1  # metres
+_MOST_PIXELS = 1e6
 _POSES_FOR_SIZE = 10_000
 
 
@@ -45,21 +48,22 @@ class Intrinsics:
         return (pixels - self.center) / self.focal_length
 
 
-def check_image_size(image_size: Sequence[float], track: Track) -> None:
-    """Refuses keypoints that cannot be pixels of an image of that size, (width, height).
+def inside(image_size: Sequence[float], track: Track) -> Track:
+    """Returns a track without the joints outside of an image of that size, (width, height).
 
     Raises:
-        UserError: names the first frame and joint.
+        UserError: more than a few are outside, so these are not pixels of such an image; names the
+            first frame and joint.
     """
     source, points = track.source, track.points
     size = np.asarray(image_size, np.float64)
     width, height = size
-    if not (size > 0).all():
+    if not ((size > 0) & (size < _MOST_PIXELS)).all():
         raise UserError(
             f"predict.image_size: got {width:g} x {height:g}, expected width and height in pixels"
         )
     outside = ((points < -_MARGIN * size) | (points > (1 + _MARGIN) * size)).any(axis=-1)
-    if outside.any():
+    if outside.sum() > _MOST_OUTSIDE * np.isfinite(points[..., 0]).sum():
         frame, joint = np.argwhere(outside)[0]
         x, y = points[frame, joint]
         raise UserError(
@@ -73,6 +77,11 @@ def check_image_size(image_size: Sequence[float], track: Track) -> None:
             f"{np.nanmax(points):.2f}, expected pixels of an image of {width:g} x {height:g}; "
             "multiply them by its size"
         )
+    if not outside.any():
+        return track
+    note = f"outside of the image, taken as missing: {outside.sum()} joints"
+    points = np.where(outside[..., np.newaxis], np.nan, points)
+    return dataclasses.replace(track, points=points, notes=[*track.notes, note])
 
 
 def find_intrinsics(
@@ -94,16 +103,21 @@ def find_intrinsics(
     Raises:
         UserError: a focal length that is not positive, or a person of no size.
     """
-    if focal_length is not None and not np.all(np.asarray(focal_length) > 0):
-        raise UserError(f"predict.focal_length: got {focal_length}, expected more than 0 pixels")
+    given = {"focal_length": focal_length, "center": center}
+    for name, value in given.items():
+        if value is not None and not (np.abs(value) < _MOST_PIXELS).all():
+            raise UserError(f"predict.{name}: got {value}, expected pixels, below {_MOST_PIXELS:g}")
+    if focal_length is not None and not (np.asarray(focal_length) >= 1).all():
+        raise UserError(f"predict.focal_length: got {focal_length}, expected at least 1 pixel")
     notes = []
     if center is None and image_size is not None:
         center = np.asarray(image_size) / 2
         notes.append("centre: the middle of the image")
     elif center is None:
-        # Coordinate by coordinate: several times as fast as numpy along those axes.
-        center = np.array([(points[..., i].min() + points[..., i].max()) / 2 for i in (0, 1)])
-        notes.append("centre: the middle of all keypoints, for want of predict.image_size")
+        # Of people, not of joints: a wrong one far outside must not move the camera.
+        low, high = np.quantile(layers.extent(points)[0], (0.02, 0.98), axis=0)
+        center = (low + high) / 2
+        notes.append("centre: the middle of all people, for want of predict.image_size")
     else:
         notes.append("centre: as given")
     if focal_length is not None:

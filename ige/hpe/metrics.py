@@ -28,6 +28,7 @@ METRICS = {
 
 LABELS = {metric: f"{name} ({unit})" for metric, (name, _, unit) in METRICS.items()}
 LABELS["sequence_p_mpjpe"] = "P-MPJPE per sequence (mm)"
+LABELS["pck150"] = "PCK within 150 mm (%)"
 LABELS["flops"] = "FLOPs per pose"
 """What evaluation.json has of an experiment -> heading of a table."""
 

@@ -1,6 +1,7 @@
 """Poses in a row, as every picture of them takes them."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -8,6 +9,16 @@ from ige.hpe.skeleton import Skeleton
 
 # Side -> colour in every picture. Okabe and Ito's, told apart by the colour-blind too.
 COLOURS = {"left": "#0072B2", "right": "#D55E00", "centre": "#444444"}
+
+# Browsers slow down GIFs of more than 50 frames per second; 25 look smooth and halve the file.
+_MAX_FRAME_RATE = 25.0
+
+
+def shown(frame_rate: float, max_frames: int) -> tuple[slice, float]:
+    """Returns which frames of a motion to show, at most 25 per second of the first of it, and how
+    many per second these are."""
+    step = math.ceil(frame_rate / _MAX_FRAME_RATE)
+    return slice(0, max_frames * step, step), frame_rate / step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +45,9 @@ class Motion:
         assert joints == self.skeleton.num_joints
         assert dimensions in (2, 3)
         assert self.errors is None or self.errors.shape == (frames, joints)
+
+    def __len__(self) -> int:
+        return len(self.poses)
 
     def __getitem__(self, frames: slice) -> "Motion":
         """Returns some of the frames."""

@@ -1,4 +1,4 @@
-"""From the people that a detector found in every frame to one pose per frame without gaps."""
+"""From the people that a detector found in every frame to one person over time."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ige.errors import UserError
 from ige.hpe.keypoints import Keypoints
-from ige.hpe.skeleton import Skeleton, conversion_matrix
+from ige.hpe.skeleton import Skeleton
 
 MAX_GAP = 10
 """For how many frames nobody may see a person before somebody else is looked for."""
@@ -18,27 +18,14 @@ MAX_STEP = 0.3
 (the diagonal of the box round the joints). Motion capture of running and jumping people, projected
 at 10 frames per second, moves by 0.25 at most (2026-11-21)."""
 
-_TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
-_HEAD = ("nose", "head_top", "left_ear", "right_ear", "left_eye", "right_eye")
-# Outwards: every joint is put after the one it hangs on.
-_LIMBS = [
-    (f"{side}_{joint}", f"{other}_{joint}", f"{side}_{parent}", f"{other}_{parent}")
-    for joint, parent in (
-        ("elbow", "shoulder"),
-        ("wrist", "elbow"),
-        ("knee", "hip"),
-        ("ankle", "knee"),
-    )
-    for side, other in (("left", "right"), ("right", "left"))
-]
-# Lengths in those of the torso, from between the hips to between the shoulders: of a limb that is
-# seen on neither side and hangs down, and of a head that goes straight on. Least squares over
-# 22,384 poses of motion capture (2026-11-21).
-_HANGING = {"elbow": 0.61, "knee": 1.06}
-_HEAD_LENGTHS = {"nose": 0.32, "head_top": 0.54}
-# What no lifter reads goes unreported.
-_UNREPORTED = ("eye", "ear", "toe", "heel")
+TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
+"""The joints that a lifter cannot do without."""
+
 _LISTED = 5
+# People smaller than this part of the median one are none.
+_SMALLEST = 0.05
+# Pairs of frames that tell a video from unrelated images.
+_SAMPLED = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +35,7 @@ class Track:
     Attributes:
         source: where the person was chosen from.
         frames: (n,) index into `source.frame_names`: all from the first to the last in which
-            the person is seen.
+            the person is seen; of unrelated images, those with a person.
         points: (n, joints, 2) pixels; NaN where missing, or less confident than asked for.
         pieces: rows at which uninterrupted tracking begins, 0 first.
         notes: what to tell the user, a line each.
@@ -158,9 +145,10 @@ def _owners(ranks: np.ndarray, frames: np.ndarray, count: int) -> np.ndarray:
     lengths = np.where(goes_on & (after <= MAX_GAP + 1), after, 1)
     begins = np.repeat(np.cumsum(lengths) - lengths, lengths)
     covered = np.repeat(frames[order], lengths) + np.arange(lengths.sum()) - begins
-    owners = np.full(count, len(ranks))
+    nobody = ranks.max() + 1
+    owners = np.full(count, nobody)
     np.minimum.at(owners, covered, np.repeat(ranks[order], lengths))
-    return np.where(owners < len(ranks), owners, -1)
+    return np.where(owners < nobody, owners, -1)
 
 
 def choose(keypoints: Keypoints, person: int | None, min_confidence: float) -> Track:
@@ -168,11 +156,12 @@ def choose(keypoints: Keypoints, person: int | None, min_confidence: float) -> T
 
     People are those with one id where the file has ids, otherwise those who moved little from
     frame to frame, over gaps of up to `MAX_GAP`. They are numbered by the area of their boxes,
-    summed over the frames, the largest first.
+    summed over the frames, the largest first. In images that have nothing to do with one another
+    nobody is followed: people are numbered image by image, and no joint is filled in from others.
 
     Args:
         person: the number of a person, who is taken alone; None: the largest, in frames without
-            that one the next, and so on.
+            that one the next, and so on, of those who are seen from shoulders to hips.
         min_confidence: what is less confident counts as missing.
 
     Raises:
@@ -187,35 +176,100 @@ def choose(keypoints: Keypoints, person: int | None, min_confidence: float) -> T
             f"{keypoints.path}: no joint of anybody has a confidence of at least {min_confidence:g}"
             f" (highest: {keypoints.scores.max():.3g}); lower predict.min_confidence"
         )
-    points, frames, names = points[kept], keypoints.frames[kept], keypoints.frame_names
-    labels = _link(points, frames) if keypoints.ids is None else keypoints.ids[kept]
-    ranks = _ranked(points, labels)
+    # A point is nobody.
+    lengths = np.linalg.norm(_boxes(points), axis=1)
+    kept &= lengths >= _SMALLEST * np.median(lengths[kept])
+    points, frames = points[kept], keypoints.frames[kept]
+    ids = None if keypoints.ids is None else keypoints.ids[kept]
+    tracked = ids is not None and len(np.unique(ids)) > 1
+    if not tracked and (not keypoints.video or _are_unrelated(points, frames)):
+        return _of_each_image(keypoints, points, frames, person)
+    ranks = _ranked(points, _link(points, frames) if ids is None else ids)
     people = int(ranks.max()) + 1
     if person is not None and not 0 <= person < people:
         raise UserError(
-            f"{keypoints.path}: person: got {person}, expected 0 (the largest) to {people - 1}: "
-            f"there are {people}; set predict.person to one of them"
+            f"{keypoints.path}: got predict.person = {person}, expected 0 (the largest)"
+            + (f" to {people - 1}, as there are {people}" if people > 1 else ", the only one")
         )
+    return _follow(keypoints, points, frames, ranks, person)
+
+
+def _torso(points: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Returns which shoulders and hips (..., 4) of points (..., joints, 2) are seen."""
+    return np.isfinite(points[..., [skeleton.index(joint) for joint in TORSO], 0])
+
+
+def _are_unrelated(points: np.ndarray, frames: np.ndarray) -> bool:
+    """Whether nobody is where somebody was in the frame before, in two thirds of the frames."""
+    starts = np.flatnonzero(np.diff(frames, prepend=-1))
+    ends = np.append(starts[1:], len(points))
+    lengths = np.linalg.norm(_boxes(points), axis=1)
+    steps = []
+    for i in range(len(starts) - 1)[:: 1 + len(starts) // _SAMPLED]:
+        before, now = slice(starts[i], ends[i]), slice(starts[i + 1], ends[i + 1])
+        longest = np.maximum(lengths[before][:, np.newaxis], lengths[now])
+        steps.append(_steps(points[before][:, np.newaxis], points[now], longest).min())
+    return bool(steps) and float(np.mean(np.greater(steps, MAX_STEP / 2))) > 2 / 3
+
+
+def _of_each_image(
+    keypoints: Keypoints, points: np.ndarray, frames: np.ndarray, person: int | None
+) -> Track:
+    """Takes the largest person of each image, or the one of that number."""
+    if person is None:  # those with a trunk, if there are any
+        whole = _torso(points, keypoints.skeleton).all(axis=1)
+        whole = whole if whole.any() else ~whole
+        points, frames = points[whole], frames[whole]
+    order = np.lexsort((-_boxes(points).prod(axis=1), frames))
+    first = np.flatnonzero(np.diff(frames[order], prepend=-1))
+    counts = np.diff(np.append(first, len(order)))
+    rank = person or 0
+    if not 0 <= rank < counts.max():
+        raise UserError(
+            f"{keypoints.path}: got predict.person = {person}, expected 0 (the largest of each "
+            f"image) to {counts.max() - 1}"
+        )
+    chosen = order[first[counts > rank] + rank]
+    total = len(keypoints.frame_names)
+    which = "the largest person" if not rank else f"person {rank}"
+    notes = [f"{total} unrelated images: took {which} of {len(chosen)}"]
+    return Track(keypoints, frames[chosen], points[chosen], np.arange(len(chosen)), notes)
+
+
+def _follow(
+    keypoints: Keypoints,
+    points: np.ndarray,
+    frames: np.ndarray,
+    ranks: np.ndarray,
+    person: int | None,
+) -> Track:
+    """Takes the track of best rank in every frame, or one track alone."""
+    skeleton, names = keypoints.skeleton, keypoints.frame_names
+    torso = _torso(points, skeleton)
     mine = np.ones(len(ranks), bool) if person is None else ranks == person
-    owners = _owners(ranks[mine], frames[mine], len(names))
-    covered = np.flatnonzero(owners >= 0)
-    rows = np.arange(covered[0], covered[-1] + 1)
-    taken = mine & (ranks == owners[frames])
+    lacking: list[str] = []
+    while True:
+        owners = _owners(ranks[mine], frames[mine], len(names))
+        covered = np.flatnonzero(owners >= 0)
+        rows = np.arange(covered[0], covered[-1] + 1)
+        taken = mine & (ranks == owners[frames])
+        jumps = 1 + np.flatnonzero(np.diff(owners[covered]))
+        pieces = np.array([0, *(covered[jumps] - rows[0])])
+        # Who is never seen from shoulders to hips is left out, unless nobody would be left.
+        piece = np.searchsorted(pieces, frames - rows[0], side="right") - 1
+        whole = np.zeros((len(pieces), len(TORSO)), bool)
+        np.logical_or.at(whole, piece[taken], torso[taken])
+        bad = taken & ~whole.all(axis=1)[piece]
+        others = mine & ~bad
+        if person is not None or not bad.any() or not others.any():
+            break
+        lacking.append(names[frames[bad][0]])
+        mine = others
     chosen = np.full((len(rows), *points.shape[1:]), np.nan)
     chosen[frames[taken] - rows[0]] = points[taken]
-    jumps = 1 + np.flatnonzero(np.diff(owners[covered]))
-    pieces = np.array([0, *(covered[jumps] - rows[0])])
-
-    notes = [f"{people} {'people' if people > 1 else 'person'} in {len(names)} frames"]
-    if people > 1:
-        which = "the largest" if person is None else f"person {person}"
-        notes[0] += f", took {which}: frames {names[rows[0]]} to {names[rows[-1]]}"
-    if 2 * len(jumps) > len(rows):
-        notes.append("hardly anybody goes on from frame to frame: taken as unrelated images")
-    elif len(jumps):
-        to = _listed([f"{owners[f]} at frame {names[f]}" for f in covered[jumps[:_LISTED]]])
-        more = f" and {len(jumps) - _LISTED} times more" if len(jumps) > _LISTED else ""
-        notes.append(f"goes from person {owners[rows[0]]} to person {to}{more}")
+    notes = _followed(keypoints, ranks, owners, rows, covered[jumps], person)
+    if lacking:
+        notes.append(f"left out: people without shoulders or hips, first at frame {lacking[0]}")
     nobody = rows[~np.isin(rows, frames[taken])]
     if len(nobody):
         where = _listed([names[frame] for frame in nobody])
@@ -223,131 +277,22 @@ def choose(keypoints: Keypoints, person: int | None, min_confidence: float) -> T
     return Track(keypoints, rows, chosen, pieces, notes)
 
 
-def _over_time(points: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-    """Returns points (n, joints, 2) with gaps filled in linearly over time, ends held, by piece."""
-    n = len(points)
-    seen = np.isfinite(points[..., 0])
-    rows = np.arange(n)[:, np.newaxis]
-    first = pieces[np.searchsorted(pieces, np.arange(n), side="right") - 1][:, np.newaxis]
-    end = np.append(pieces[1:], n)[np.searchsorted(pieces, np.arange(n), side="right") - 1]
-    before = np.maximum.accumulate(np.where(seen, rows, -1), axis=0)
-    after = np.minimum.accumulate(np.where(seen, rows, n)[::-1], axis=0)[::-1]
-    row, joint = np.nonzero(~seen)
-    before, after = before[row, joint], after[row, joint]
-    has_before, has_after = before >= first[row, 0], after < end[row]
-    before = np.where(has_before, before, np.where(has_after, after, row))
-    after = np.where(has_after, after, before)
-    weights = (row - before) / np.maximum(after - before, 1)
-    start, stop = points[before, joint], points[after, joint]
-    filled = points.copy()
-    filled[row, joint] = start + weights[:, np.newaxis] * (stop - start)
-    return filled
-
-
-def _refuse_without_torso(points: np.ndarray, track: Track) -> None:
-    skeleton, names = track.source.skeleton, track.source.frame_names
-    for joint in _TORSO:
-        unseen = np.isnan(points[:, skeleton.index(joint), 0])
-        if unseen.any():
-            row = int(unseen.argmax())
-            begins = track.pieces[track.pieces <= row][-1]
-            ends = np.append(track.pieces, len(points))[(track.pieces <= row).sum()] - 1
-            first, last = (names[track.frames[i]] for i in (begins, ends))
-            raise UserError(
-                f"{track.source.path}: frames {first} to {last}: {joint} is never seen, expected "
-                "shoulders and hips at least once; lower predict.min_confidence, or cut these "
-                "frames out"
-            )
-
-
-def _straight_on(points: np.ndarray, skeleton: Skeleton) -> dict[str, np.ndarray]:
-    """Puts limbs and heads that are never seen where they most likely are, in place.
-
-    Returns:
-        how it was put -> (n, joints), where.
-    """
-    at = {joint: index for index, joint in enumerate(skeleton.joints)}
-    unseen = np.isnan(points[..., 0])
-    if not unseen.any():
-        return {}
-    middle = {
-        part: points[:, [at[f"left_{part}"], at[f"right_{part}"]]].mean(axis=1)
-        for part in ("shoulder", "hip")
-    }
-    up = middle["shoulder"] - middle["hip"]
-    parallel, straight = np.zeros_like(unseen), np.zeros_like(unseen)
-    for joint, other, parent, opposite in _LIMBS:
-        lost = unseen[:, at[joint]]
-        like = lost & ~unseen[:, at[other]] & ~unseen[:, at[opposite]]
-        along = points[:, at[other]] - points[:, at[opposite]]
-        points[like, at[joint]] = (points[:, at[parent]] + along)[like]
-        parallel[like, at[joint]] = True
-        rest = lost & ~like
-        bone = joint.partition("_")[2]
-        if bone in _HANGING:
-            on = -_HANGING[bone] * up
-        else:
-            above = skeleton.index(parent.replace("elbow", "shoulder").replace("knee", "hip"))
-            on = points[:, at[parent]] - points[:, above]
-        points[rest, at[joint]] = (points[:, at[parent]] + on)[rest]
-        straight[rest, at[joint]] = True
-    headless = unseen[:, [at[joint] for joint in _HEAD if joint in at]].all(axis=1)
-    for joint in ("nose", "head_top"):
-        if joint in at:
-            on = middle["shoulder"] + _HEAD_LENGTHS[joint] * up
-            points[headless, at[joint]] = on[headless]
-            straight[headless, at[joint]] = True
-    return {
-        "never seen, put parallel to the other side": parallel,
-        "never seen, put straight on": straight,
-    }
-
-
-def fill(track: Track) -> tuple[np.ndarray, list[str]]:
-    """Fills in what is missing: over time, else by the other joints.
-
-    Returns:
-        points (n, joints, 2), and what to tell the user, a line per way of filling. NaN is left
-        only where a joint is never seen in a piece and `to_skeleton` puts it together by its name.
-
-    Raises:
-        UserError: a shoulder or a hip is never seen in a piece.
-    """
-    skeleton = track.source.skeleton
-    missing = np.isnan(track.points[..., 0])
-    points = _over_time(track.points, track.pieces)
-    _refuse_without_torso(points, track)
-    unseen = np.isnan(points[..., 0])
-    ways = {"filled in over time": missing & ~unseen, **_straight_on(points, skeleton)}
-    ways["never seen, put together from other joints"] = np.isnan(points[..., 0])
-    notes = []
-    for way, where in ways.items():
-        counts = zip(skeleton.joints, where.sum(axis=0).tolist(), strict=True)
-        told = [f"{j} in {n}" for j, n in counts if n and not j.endswith(_UNREPORTED)]
-        if told:
-            notes.append(f"{way}: {', '.join(told)} of {len(points)} frames")
-    return points, notes
-
-
-def to_skeleton(points: np.ndarray, source: Skeleton, target: Skeleton) -> np.ndarray:
-    """Converts points (n, joints, 2) of which some joints are NaN to (n, target joints, 2).
-
-    A joint that is NaN counts as one that the source lacks, so that the next alternative of
-    `SYNTHESISED` takes over.
-
-    Raises:
-        UserError: a joint can be neither found nor put together.
-    """
-    seen = np.isfinite(points[..., 0])
-    if seen.all():
-        return conversion_matrix(source, target) @ points
-    patterns, which = np.unique(seen, axis=0, return_inverse=True)
-    converted = np.empty((len(points), target.num_joints, points.shape[-1]))
-    for i, pattern in enumerate(patterns):
-        there = np.flatnonzero(pattern)
-        joints = tuple(source.joints[joint] for joint in there)
-        parents = (-1, *[0] * (len(joints) - 1)) if joints else ()
-        matrix = conversion_matrix(Skeleton(source.name, joints, parents), target)
-        rows = np.flatnonzero(which.ravel() == i)
-        converted[rows] = matrix @ points[rows[:, np.newaxis], there]
-    return converted
+def _followed(
+    keypoints: Keypoints,
+    ranks: np.ndarray,
+    owners: np.ndarray,
+    rows: np.ndarray,
+    jumps: np.ndarray,
+    person: int | None,
+) -> list[str]:
+    """Returns what to tell about who was followed; `jumps`: frames where somebody else begins."""
+    names, people = keypoints.frame_names, int(ranks.max()) + 1
+    notes = [f"{people} {'people' if people > 1 else 'person'} in {len(names)} frames"]
+    if people > 1:
+        which = "the largest" if person is None else f"person {person}"
+        notes[0] += f", took {which}: frames {names[rows[0]]} to {names[rows[-1]]}"
+    if len(jumps):
+        to = _listed([f"{owners[f]} at frame {names[f]}" for f in jumps[:_LISTED]])
+        more = f" and {len(jumps) - _LISTED} times more" if len(jumps) > _LISTED else ""
+        notes.append(f"goes from person {owners[rows[0]]} to person {to}{more}")
+    return notes

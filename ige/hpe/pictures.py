@@ -12,7 +12,7 @@ from ige.geometry import alignment
 from ige.geometry.units import MM_PER_METRE
 from ige.hpe import drawing, vis
 from ige.hpe.gif import write_gif
-from ige.hpe.motion import Motion
+from ige.hpe.motion import Motion, shown
 from ige.hpe.skeleton import Skeleton, convert, get_skeleton
 from ige.hpe.viewer import write_viewer
 from ige.problem import Pictures
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _RANKS = {"best": 0.0, "median": 0.5, "worst": 1.0}
 _EXAMPLES = 2
 _FRAME_RATE = 50.0  # Human3.6M
-_VIEWER_FRAMES = 500
+_VIEWER_FRAMES = 3000
 
 
 class _Predictions:
@@ -39,6 +39,7 @@ class _Predictions:
         predicted: the same of the predictions.
         scaled: the predictions at their best scale.
         errors: (n, joints) mm, of `scaled`.
+        counted: the joints that averages are taken over.
     """
 
     def __init__(self, problem: "HpeProblem", model: keras.Model, split: str, batch_size: int):
@@ -58,9 +59,9 @@ class _Predictions:
             convert(poses, problem.skeleton, self.skeleton) for poses in (labels, predictions)
         )
         self.truth, self.predicted = (poses - poses[:, root] for poses in (truth, predicted))
-        drawing.check_finite("predictions", self.predicted)
         self.scaled = alignment.scale_aligned(self.predicted, self.truth).numpy()
         self.errors = MM_PER_METRE * np.linalg.norm(self.scaled - self.truth, axis=-1)
+        self.counted = problem.counted_joints
 
     def view_of(self, row: int) -> int:
         """Returns the view that a row belongs to."""
@@ -96,9 +97,9 @@ def draw(
     figures = {
         "poses.png": vis.draw_examples(examples),
         "errors.png": vis.draw_errors(
-            predictions.errors,
+            predictions.errors[:, predictions.counted],
             actions,
-            predictions.skeleton.joints,
+            [predictions.skeleton.joints[joint] for joint in predictions.counted],
             "joint error at the best scale",
         ),
     }
@@ -106,13 +107,13 @@ def draw(
         save(figure, folder / name)
     seen, truth, predicted = _motions(predictions, problem.input_skeleton, view)
     write_gif(folder / "sequence.gif", [seen, truth, predicted], _FRAME_RATE)
-    step = -(-len(truth.poses) // _VIEWER_FRAMES)
+    kept, frame_rate = shown(_FRAME_RATE, _VIEWER_FRAMES)
     write_viewer(
         folder / "viewer.html",
-        [motion[::step] for motion in (truth, predicted, seen)],
+        [motion[kept] for motion in (truth, predicted, seen)],
         predictions.names[view],
-        [str(frame) for frame in range(0, len(truth.poses), step)],
-        frame_rate=_FRAME_RATE / step,
+        [str(frame) for frame in range(len(truth))[kept]],
+        frame_rate=frame_rate,
     )
     paths = [folder / name for name in (*figures, "sequence.gif", "viewer.html")]
     return Pictures(paths, list(figures.values()))
@@ -120,7 +121,7 @@ def draw(
 
 def _rows_at(predictions: _Predictions, share: float) -> list[int]:
     """Returns the rows nearest to a place (0 to 1) in the order of errors, of other recordings."""
-    order = np.argsort(predictions.errors.mean(axis=1))
+    order = np.argsort(predictions.errors[:, predictions.counted].mean(axis=1))
     place = round(share * (len(order) - 1))
     found: dict[int, int] = {}
     for row in order[np.argsort(np.abs(np.arange(len(order)) - place), kind="stable")]:
@@ -134,7 +135,7 @@ def _rows_at(predictions: _Predictions, share: float) -> list[int]:
 def _choose(example: str | None, predictions: _Predictions) -> int:
     """Returns the view that is called `example`; if None, the one of median error."""
     if example is None:
-        errors = predictions.errors.mean(axis=1)
+        errors = predictions.errors[:, predictions.counted].mean(axis=1)
         means = np.add.reduceat(errors, predictions.starts[:-1]) / np.diff(predictions.starts)
         return int(np.argsort(means)[len(means) // 2])
     names = predictions.names
@@ -160,8 +161,8 @@ def _example(
         input_skeleton,
         *(pose @ drawing.upright(sequence.cameras[camera].rotation) for pose in poses),
         predictions.skeleton,
-        predictions.errors[row].mean(),
-        MM_PER_METRE * np.linalg.norm(aligned - truth, axis=-1).mean(),
+        predictions.errors[row, predictions.counted].mean(),
+        MM_PER_METRE * np.linalg.norm(aligned - truth, axis=-1)[predictions.counted].mean(),
     )
 
 

@@ -14,17 +14,20 @@ import numpy as np
 from ige.errors import UserError
 from ige.files import write_bytes, write_text
 from ige.hpe.bvh import bvh_motion, write_bvh
+from ige.hpe.gaps import fill, to_skeleton
 from ige.hpe.gravity import camera_to_upright, place_on_ground
 from ige.hpe.keypoints import read_keypoints
 from ige.hpe.layers import description
-from ige.hpe.lift import check_image_size, find_intrinsics, lift
-from ige.hpe.motion import Motion
-from ige.hpe.people import Track, choose, fill, to_skeleton
+from ige.hpe.lift import find_intrinsics, inside, lift
+from ige.hpe.motion import Motion, shown
+from ige.hpe.people import Track, choose
 from ige.hpe.problem import HpeProblem
-from ige.hpe.skeleton import Skeleton, convert
+from ige.hpe.skeleton import Skeleton, conversion_matrix, convert
 
+_FILES = ("poses.npz", "poses.json", "poses.bvh", "viewer.html", "sequence.gif")
+_LEGS = ("left_knee", "right_knee", "left_ankle", "right_ankle")
 _FRAME_RATE = 30.0
-_VIEWER_FRAMES = 1000
+_VIEWER_FRAMES = 3000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Prediction:
         frames: name of every frame.
         frame_rate: frames per second.
         keypoints: (frames, 2D joints, 2) pixels, as the network got them: gaps filled in.
+        observed: (frames, 2D joints) whether they were seen in that frame, or put together from
+            joints that were; the others are filled in.
         keypoint_skeleton: their joints.
         camera: (frames, joints, 3), metres; x right, y down, z forward.
         upright: (frames, joints, 3), metres; x right, y away from the camera, z up, 0 on the floor.
@@ -49,6 +54,7 @@ class Prediction:
     frames: list[str]
     frame_rate: float
     keypoints: np.ndarray
+    observed: np.ndarray
     keypoint_skeleton: Skeleton
     camera: np.ndarray
     upright: np.ndarray
@@ -63,6 +69,7 @@ class Prediction:
             "poses_camera": self.camera,
             "poses_upright": self.upright,
             "keypoints": self.keypoints,
+            "observed": self.observed,
             "rotation": self.rotation,
             "focal_length": self.focal_length,
             "center": self.center,
@@ -144,19 +151,20 @@ def predict(
     keypoints = read_keypoints(source, skeleton)
     print(f"{source}: {keypoints.format}, {len(keypoints.frame_names):,} frames")
     track = choose(keypoints, person, min_confidence)
+    image_size = image_size or keypoints.image_size
+    if image_size is not None:
+        track = inside(image_size, track)
     _say(*track.notes)
     if frame_rate is None and keypoints.frame_rate is None:
         _say(f"{_FRAME_RATE:g} frames per second, for want of predict.frame_rate")
     # What is given goes before what the file says.
     camera = Camera(
-        image_size or keypoints.image_size,
+        image_size,
         focal_length if focal_length is not None else keypoints.focal_length,
         center if center is not None else keypoints.center,
         pitch,
         roll,
     )
-    if camera.image_size is not None:
-        check_image_size(camera.image_size, track)
     trained = load(problem, checkpoint)
     prediction = lift_track(
         track,
@@ -175,8 +183,8 @@ def _check(
 ) -> None:
     if not 0 <= min_confidence <= 1:
         raise UserError(f"predict.min_confidence: got {min_confidence}, expected 0 to 1")
-    if frame_rate is not None and not 0 < frame_rate < np.inf:
-        raise UserError(f"predict.frame_rate: got {frame_rate}, expected more than 0")
+    if frame_rate is not None and not 0.001 <= frame_rate <= 100_000:
+        raise UserError(f"predict.frame_rate: got {frame_rate}, expected 0.001 to 100000")
     for name, value in (("picture_frames", picture_frames), ("batch_size", batch_size)):
         if value < 1:
             raise UserError(f"predict.{name}: got {value}, expected at least 1")
@@ -206,7 +214,10 @@ def lift_track(
     """
     observed, predicted = description(model)
     filled, notes = fill(track)
-    points = to_skeleton(filled, track.source.skeleton, observed.skeleton)
+    source = track.source.skeleton
+    points = to_skeleton(filled, source, observed.skeleton)
+    parts = conversion_matrix(source, observed.skeleton) != 0
+    missing = np.isnan(track.points[..., 0]) @ parts.T
     intrinsics = find_intrinsics(
         points, observed, camera.focal_length, camera.center, camera.image_size
     )
@@ -215,13 +226,24 @@ def lift_track(
     if moved:
         notes.append(f"{moved:.1%} of the frames: turned or scaled to what the network has seen")
     poses = convert(poses, predicted.skeleton, skeleton)
-    rotation, note = camera_to_upright(poses, skeleton, camera.pitch, camera.roll)
+    # Legs that nobody has seen stand straight, whatever the person does.
+    legs = [observed.skeleton.index(joint) for joint in _LEGS]
+    rotation, note = camera_to_upright(
+        poses[~missing[:, legs].any(axis=1)], skeleton, camera.pitch, camera.roll
+    )
     upright = poses @ rotation.T
+    if not np.isfinite(upright).all():
+        frame = track.frames[np.isfinite(upright).all(axis=(1, 2)).argmin()]
+        raise UserError(
+            f"{track.source.path}: frame {track.source.frame_names[frame]}: the pose is not "
+            "finite, expected numbers; look at its keypoints, and at the camera that is given"
+        )
     return Prediction(
         skeleton=skeleton,
         frames=[track.source.frame_names[frame] for frame in track.frames],
         frame_rate=frame_rate,
         keypoints=points,
+        observed=~missing,
         keypoint_skeleton=observed.skeleton,
         camera=poses,
         upright=upright + place_on_ground(upright),
@@ -245,11 +267,14 @@ def write(prediction: Prediction, folder: pathlib.Path, picture_frames: int) -> 
         folder: where; files of the same names are replaced.
         picture_frames: most frames of the moving picture; 0 for no pictures at all.
     """
+    for name in _FILES:  # of an earlier prediction: none of it must stand beside this one
+        (folder / name).unlink(missing_ok=True)
     arrays = prediction.arrays()
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)
     write_bytes(folder / "poses.npz", packed.getvalue())
-    text = json.dumps({name: _rounded(value) for name, value in arrays.items()})
+    readable = {name: _rounded(value) for name, value in arrays.items()}
+    text = json.dumps(readable, allow_nan=False)
     write_text(folder / "poses.json", text + "\n")
     write_bvh(folder / "poses.bvh", prediction.upright, prediction.skeleton, prediction.frame_rate)
     rigid, of_bvh = bvh_motion(prediction.upright, prediction.skeleton)
@@ -257,7 +282,7 @@ def write(prediction: Prediction, folder: pathlib.Path, picture_frames: int) -> 
         rigid - convert(prediction.upright, prediction.skeleton, of_bvh), axis=-1
     ).mean()
     _say(f"poses.bvh: bones of constant length move joints by {1000 * distance:.0f} mm on average")
-    print("\n".join(str(folder / name) for name in ("poses.npz", "poses.json", "poses.bvh")))
+    print("\n".join(str(folder / name) for name in _FILES[:3]))
     if picture_frames:
         _draw(prediction, folder, picture_frames)
 
@@ -266,6 +291,8 @@ def _rounded(value: Any) -> Any:
     """Returns arrays as lists, to a tenth of a millimetre or pixel."""
     if not isinstance(value, np.ndarray):
         return value
+    if value.dtype == bool:
+        return value.tolist()
     return np.round(value.astype(np.float64), 4).tolist()
 
 
@@ -274,19 +301,19 @@ def _draw(prediction: Prediction, folder: pathlib.Path, picture_frames: int) -> 
     from ige.hpe.gif import write_gif
     from ige.hpe.viewer import write_viewer
 
-    total = len(prediction.frames)
     seen = Motion("2D keypoints", prediction.keypoints, prediction.keypoint_skeleton)
     lifted = Motion("prediction", prediction.upright, prediction.skeleton)
-    step = -(-total // _VIEWER_FRAMES)
-    if step > 1:
-        _say(f"viewer.html: one of {step} frames, {_VIEWER_FRAMES:,} at most")
+    kept, frame_rate = shown(prediction.frame_rate, _VIEWER_FRAMES)
+    frames = prediction.frames[kept]
+    if len(frames) == _VIEWER_FRAMES:
+        _say(f"viewer.html: up to frame {frames[-1]}; all are in the other files")
     page = folder / "viewer.html"
     write_viewer(
         page,
-        [lifted[::step], seen[::step]],
-        f"{folder.name}: prediction",
-        prediction.frames[::step],
-        frame_rate=prediction.frame_rate / step,
+        [lifted[kept], seen[kept]],
+        f"{folder.resolve().name}: prediction",
+        frames,
+        frame_rate=frame_rate,
     )
     print(page)
     picture = folder / "sequence.gif"

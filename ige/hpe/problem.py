@@ -117,6 +117,12 @@ class HpeProblem(TfdsProblem):
         return (self.skeleton.index("left_hip"), self.skeleton.index("right_hip"))
 
     @property
+    def counted_joints(self) -> list[int]:
+        """Joints of the evaluation skeleton that averages are taken over."""
+        joints = self.evaluation_skeleton.joints
+        return [i for i, joint in enumerate(joints) if self._count_root or joint != "pelvis"]
+
+    @property
     def input_spec(self) -> dict[str, keras.layers.InputSpec]:
         shape = (self.input_skeleton.num_joints, 2)
         return {"pose_2d": keras.layers.InputSpec(shape=shape, dtype="float32")}

@@ -28,9 +28,9 @@ def test_a_person_who_faces_the_camera_has_the_left_hand_on_the_right():
 
 
 def test_the_view_is_from_the_right_and_from_above():
-    """Turned by 30 degrees to the left, then by 12 downwards: sines and cosines by hand."""
+    """Turned by 15 degrees to the left, then by 12 downwards: sines and cosines by hand."""
     seen = drawing.project(np.eye(3))
-    expected = [[0.8660, 0.1040], [0.5, -0.1801], [0, -0.9781]]
+    expected = [[0.9659, 0.0538], [0.2588, -0.2008], [0, -0.9781]]
     np.testing.assert_allclose(seen, expected, atol=1e-4)
 
 

@@ -14,6 +14,7 @@ from detectors import (
     annotations,
     flat,
     instances,
+    meta_of,
     mmpose,
     one_each,
     openpose,
@@ -27,7 +28,7 @@ from hypothesis import strategies as st
 from ige.data.npz import load_npz
 from ige.errors import UserError
 from ige.hpe.keypoints import read_keypoints
-from ige.hpe.skeleton import get_skeleton
+from ige.hpe.skeleton import Skeleton, get_skeleton
 
 COCO = get_skeleton("coco_17")
 HALPE = get_skeleton("halpe_26")
@@ -213,7 +214,12 @@ def test_ids(tmp_path, idx, expected):
 
 def test_ids_of_openpose_and_mmpose(tmp_path):
     poses = table(25, 2)
-    assert read_keypoints(write(tmp_path / "a", openpose(poses[:1], ids=[8]))).ids.tolist() == [8]
+    tracked = openpose(poses)
+    for person, id_ in zip(tracked["people"], (8, 9), strict=True):
+        person["person_id"] = [id_]
+    assert read_keypoints(write(tmp_path / "a", tracked)).ids.tolist() == [8, 9]
+    # AlphaPose calls everybody 0 as long as it does not track.
+    assert read_keypoints(write(tmp_path / "a", openpose(poses[:1], ids=[8]))).ids is None
     assert read_keypoints(write(tmp_path / "a", openpose(poses[:1], ids=[-1]))).ids is None
     entries = mmpose([table(frames=2)], {})["instance_info"]
     for id_, instance in enumerate(entries[0]["instances"], 5):
@@ -265,6 +271,47 @@ def test_confidence_0_is_missing_whatever_stands_there(tmp_path):
     found = read_keypoints(write(tmp_path / "a", {"keypoints": poses.tolist()}), "h36m_16")
     assert np.argwhere(np.isnan(found.points[..., 0])).tolist() == [[1, 3], [2, 4]]
     assert np.argwhere(found.scores == 0).tolist() == [[1, 3], [2, 4]]
+
+
+def test_the_data_set_goes_before_the_names_of_its_joints(tmp_path):
+    """Names of h36m's joints have had left and right exchanged."""
+    exchanged = Skeleton("?", COCO.joints[::-1], (-1, *[0] * 16))
+    path = write(tmp_path / "a", mmpose(one_each(table()), meta_of("coco", exchanged)))
+    assert read_keypoints(path).skeleton == COCO
+
+
+def test_several_videos_are_refused(tmp_path):
+    document = annotations(one_each(table()))
+    for i, image in enumerate(document["images"]):
+        image |= {"frame_id": i, "video_id": f"v{i}"}
+    refused(
+        "PATH: got the images of 3 videos (v0, v1, v2), expected one; make a file of each",
+        write(tmp_path / "a", document),
+    )
+
+
+def test_two_columns_say_by_zeros_what_is_missing(tmp_path):
+    poses = table()[..., :2]
+    poses[1, 3] = 0
+    found = read_keypoints(
+        write(tmp_path / "a", {"skeleton": "coco_17", "keypoints": poses.tolist()})
+    )
+    assert np.argwhere(np.isnan(found.points[..., 0])).tolist() == [[1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("names", "video"),
+    [
+        (["1.jpg", "2.jpg", "4.jpg"], True),
+        (["1.jpg", "500.jpg", "9000.jpg"], False),
+        (["a", "b"], False),
+    ],
+)
+def test_numbers_tell_a_video_from_images(tmp_path, names, video):
+    entries = results(one_each(table(frames=len(names))))
+    for entry, name in zip(entries, names, strict=True):
+        entry["image_id"] = name
+    assert read_keypoints(write(tmp_path / "a", entries)).video == video
 
 
 def test_given_skeleton_goes_before_the_file(tmp_path):

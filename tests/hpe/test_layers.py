@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from ige.hpe import layers
 from ige.hpe.losses import pose_error
+from ige.hpe.skeleton import get_skeleton
 
 BONES = [[1, 0], [2, 1]]
 # Joints 3 and 4 apart: the bones are 7 long in all. Mean depth 2.
@@ -64,3 +65,30 @@ def test_optimal_scale_loss_and_its_gradient_do_not_see_the_layer(rng):
         results.append((loss.numpy(), tape.gradient(loss, poses).numpy()))
     np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-10)
     np.testing.assert_allclose(results[1][1], results[0][1], rtol=1e-8, atol=1e-10)
+
+
+def test_a_model_inside_another_describes_itself():
+    """A model_fn may wrap what problem.build_model returns."""
+    skeleton = get_skeleton("h36m_16")
+    inputs = keras.Input((16, 2), name="pose_2d")
+    seen = layers.ObservedPose(skeleton, [[-1, -1], [1, 1]], [0, 1])(inputs)
+    poses = keras.layers.Reshape((16, 3))(keras.layers.Dense(48)(keras.layers.Flatten()(seen)))
+    inner = keras.Model(inputs, layers.PredictedPose(skeleton)(poses))
+    outer_inputs = keras.Input((16, 2), name="pose_2d")
+    outer = keras.Model(outer_inputs, inner(outer_inputs))
+    observed, predicted = layers.description(outer)
+    assert observed.sizes == [0, 1]
+    assert predicted.skeleton == skeleton
+
+
+def test_a_description_is_saved_and_changes_nothing(tmp_path):
+    skeleton = get_skeleton("martinez_16")
+    inputs = keras.Input((16, 2))
+    centers, sizes = [[-1.0, -0.5], [1.0, 0.5]], [0.1, 0.2]
+    model = keras.Model(inputs, layers.ObservedPose(skeleton, centers, sizes)(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    layer = loaded.layers[-1]
+    assert (layer.skeleton, layer.centers, layer.sizes) == (skeleton, centers, sizes)
+    poses = np.ones((1, 16, 2), np.float32)
+    np.testing.assert_array_equal(loaded(poses), poses)

@@ -123,6 +123,46 @@ def test_turning_back_undoes_turning(flat):
     assert np.abs(difference).max() < 0.02
 
 
+class Depths(keras.layers.Layer):
+    """Stands for a network that sees depth: gives the 2D pose that it got the true depths, which
+    are in the weight."""
+
+    def __init__(self, depths):
+        super().__init__()
+        self._depths = np.asarray(depths, np.float32)[..., None]
+
+    def call(self, pose_2d):
+        rays = keras.ops.concatenate([pose_2d, keras.ops.ones_like(pose_2d[..., :1])], axis=-1)
+        return rays * self._depths
+
+
+@pytest.mark.parametrize("angle", [0.5, -0.7])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_what_a_turned_camera_sees_is_turned_back(rng, angle, axis):
+    """A person in the middle of one camera is at the edge of another: the same in the room."""
+    poses = rng.normal([0, 0, 4], 0.3, (4, 16, 3))
+    sine, cosine = np.sin(angle), np.cos(angle)
+    about_y = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
+    turn = about_y if axis else about_y[[1, 0, 2]][:, [1, 0, 2]]
+    edge = poses @ turn.T
+    observed = layers.ObservedPose(SKELETON, [[-0.02, -0.02], [0.02, 0.02]], [0.01, 1.0])
+    _, back, moved = lift._as_in_training(project(edge), observed)
+    assert moved.all()
+    # As deep for the turned camera as they are: only the turn that it makes is to be undone.
+    depth = (edge @ np.linalg.inv(back))[..., 2]
+    pose_2d = keras.Input((16, 2), batch_size=4, name="pose_2d")
+    outputs = layers.PredictedPose(SKELETON)(Depths(depth)(observed(pose_2d)))
+    found, _ = lift.lift(keras.Model({"pose_2d": pose_2d}, outputs), project(edge), batch_size=4)
+
+    def relative(poses):
+        return poses - poses.mean(axis=1, keepdims=True)
+
+    # What the network sees is shifted: the mean of a projection is not the projected mean.
+    np.testing.assert_allclose(relative(found), relative(edge), atol=0.08)
+    assert np.abs(relative(found) - relative(edge)).mean() < 0.02
+    assert np.abs(relative(edge @ turn @ turn) - relative(edge)).mean() > 0.05
+
+
 def test_a_person_at_the_edge_is_lifted_like_one_in_the_middle(model, flat):
     """A pose in a plane that faces the camera, seen by one turned by 30 degrees: the same pose."""
     middle = flat([0.0, 0.0], 0.1)
@@ -153,8 +193,9 @@ def test_batches_do_not_matter(model, flat):
 def test_a_network_that_does_not_describe_itself_is_refused():
     inputs = keras.Input((16, 2), name="pose_2d")
     message = (
-        "the network does not say which joints it takes and predicts: it was trained by an earlier "
-        'version of ige; train it again with --gin_param="train.overwrite=True"'
+        "the network does not say which joints it takes and predicts: an earlier version of ige "
+        "trained it, or a model_fn that does not use problem.build_model; train it again with "
+        '--gin_param="train.overwrite=True"'
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         layers.description(keras.Model({"pose_2d": inputs}, Perfect()(inputs)))
@@ -206,11 +247,30 @@ def test_the_camera_is_as_given_or_guessed_and_says_so(given, focal_length, cent
     )
 
 
-@pytest.mark.parametrize("focal_length", [0, -5.0, (1000, 0)])
+@pytest.mark.parametrize("focal_length", [0, -5.0, (1000, 0), 1e-300])
 def test_a_focal_length_is_positive(focal_length):
-    message = f"predict.focal_length: got {focal_length}, expected more than 0 pixels"
+    message = f"predict.focal_length: got {focal_length}, expected at least 1 pixel"
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         lift.find_intrinsics(SQUARE, OBSERVED, focal_length, None, None)
+
+
+@pytest.mark.parametrize(("name", "value"), [("focal_length", 1e300), ("center", (1e300, 0))])
+def test_a_camera_has_sensible_numbers(name, value):
+    options = {"focal_length": None, "center": None, "image_size": None, name: value}
+    message = f"predict.{name}: got {value}, expected pixels, below 1e+06"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        lift.find_intrinsics(SQUARE, OBSERVED, **options)
+
+
+def test_one_wrong_joint_does_not_move_the_camera(rng):
+    """Nor does a person who walks: the camera looks at the middle of the walk."""
+    walk = SQUARE + np.linspace(0, 400, 100)[:, None, None] * [1, 0]
+    right = lift.find_intrinsics(walk, OBSERVED, None, None, None)
+    np.testing.assert_allclose(right.center, [400, 140], atol=1e-9)
+    walk[50, 0] = [500, 9000]
+    wrong = lift.find_intrinsics(walk, OBSERVED, None, None, None)
+    np.testing.assert_allclose(wrong.center, right.center, atol=10)
+    np.testing.assert_allclose(wrong.focal_length, right.focal_length, rtol=1e-3)
 
 
 def test_a_person_of_no_size_gives_no_camera():
@@ -249,10 +309,18 @@ def test_keypoints_that_contradict_the_image_size_are_refused(image_size, scale,
     points = np.full((2, 16, 2), np.nan)
     points[1, :3] = SQUARE[0, [0, 1, 2]]
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
-        lift.check_image_size(image_size, track(scale * points))
+        lift.inside(image_size, track(scale * points))
+
+
+def test_a_few_joints_far_outside_are_taken_as_missing():
+    points = np.full((2, 16, 2), 100.0)
+    points[1, 3] = [3000, 100]
+    made = lift.inside((640, 480), track(points))
+    assert np.argwhere(np.isnan(made.points[..., 0])).tolist() == [[1, 3]]
+    assert made.notes == ["outside of the image, taken as missing: 1 joints"]
 
 
 def test_a_joint_a_little_outside_is_accepted():
     points = np.full((1, 16, 2), np.nan)
     points[0, 0] = [-30, 500]
-    lift.check_image_size((640, 480), track(points))
+    assert lift.inside((640, 480), track(points)).notes == []

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from ige.data.npz import load_npz
 from ige.errors import UserError
+from ige.hpe.gaps import fill, to_skeleton
 from ige.hpe.keypoints import Keypoints
-from ige.hpe.people import choose, fill, to_skeleton
+from ige.hpe.people import MAX_GAP, _assign, _boxes, _link, choose
 from ige.hpe.skeleton import Skeleton, convert, get_skeleton
 
 COCO = get_skeleton("coco_17")
@@ -158,9 +159,13 @@ def test_unrelated_images_give_the_largest_of_each():
     frames[3].pop()
     track = choose(people(*frames), None, 0.5)
     np.testing.assert_array_equal(track.points, [poses[-1] for poses in frames])
-    note = "hardly anybody goes on from frame to frame: taken as unrelated images"
-    assert note in track.notes
-    assert not any(note.startswith("goes from") for note in track.notes)
+    assert track.notes == ["8 unrelated images: took the largest person of 8"]
+    assert track.pieces.tolist() == list(range(8))
+    second = choose(people(*frames), 1, 0.5)
+    assert second.frames.tolist() == [0, 1, 2, 4, 5, 6, 7]
+    np.testing.assert_array_equal(second.points, [frames[i][0] for i in second.frames])
+    with pytest.raises(UserError, match=r"predict.person = 2, expected 0 .* to 1$"):
+        choose(people(*frames), 2, 0.5)
 
 
 def test_confidence():
@@ -179,14 +184,12 @@ def test_confidence():
         (
             2,
             0.5,
-            "walk.json: person: got 2, expected 0 (the largest) to 1: there are 2; set "
-            "predict.person to one of them",
+            "walk.json: got predict.person = 2, expected 0 (the largest) to 1, as there are 2",
         ),
         (
             -1,
             0.5,
-            "walk.json: person: got -1, expected 0 (the largest) to 1: there are 2; set "
-            "predict.person to one of them",
+            "walk.json: got predict.person = -1, expected 0 (the largest) to 1, as there are 2",
         ),
         (
             None,
@@ -203,14 +206,13 @@ def test_refusals(person, confidence, message):
 
 
 def test_gaps_are_filled_in_over_time_and_ends_held():
+    """As the trunk moves, the held ones go on with it."""
     frames = [[at(10 * i)] for i in range(6)]
     for i in (0, 2, 3):
         frames[i] = [without(frames[i][0], "left_wrist")]
     frames[5] = [without(frames[5][0], "left_ear")]
     points, notes = fill(choose(people(*frames), None, 0.5))
     expected = np.array([at(10 * i) for i in range(6)])
-    expected[0, COCO.index("left_wrist")] = expected[1, COCO.index("left_wrist")]
-    expected[5, COCO.index("left_ear")] = expected[4, COCO.index("left_ear")]
     np.testing.assert_allclose(points, expected)
     assert notes == ["filled in over time: left_wrist in 3 of 6 frames"]  # ears go unreported
 
@@ -294,12 +296,75 @@ def test_every_pattern_of_missing_joints_is_converted_by_itself():
 
 @pytest.mark.parametrize("joint", TORSO)
 def test_a_torso_that_is_never_seen_is_refused(joint):
-    frames = [[at(0)], [without(at(900), joint)], [without(at(900), joint)], [at(3000)]]
-    message = f"walk.json: frames f1 to f2: {joint} is never seen, expected shoulders and hips at "
-    message += "least once; lower predict.min_confidence, or cut these frames out"
+    frames = [[without(at(0), joint)], [without(at(1), joint)]]
+    message = f"walk.json: frames f0 to f1: {joint} is never seen, expected shoulders and hips at "
+    message += "least once: a lifter needs them; lower predict.min_confidence, choose another "
+    message += "predict.person, or cut these frames out"
     with pytest.raises(UserError) as caught:
         fill(choose(people(*frames), None, 0.5))
     assert str(caught.value) == message
+
+
+def test_a_passer_by_without_hips_is_left_out():
+    """Whoever is seen well is taken; a bust later on does not spoil that."""
+    bust = without(at(900), "left_hip", "right_hip")
+    frames = [[at(0)], [at(1)], [bust], [bust], [at(2)]]
+    track = choose(people(*frames), None, 0.5)
+    points, _ = fill(track)
+    np.testing.assert_allclose(points[[0, 1, 4]], [at(0), at(1), at(2)])
+    assert "left out: people without shoulders or hips, first at frame f2" in track.notes
+    with pytest.raises(UserError, match="left_hip is never seen"):
+        fill(choose(people(*frames), 1, 0.5))
+
+
+def test_a_hidden_hand_goes_with_its_owner():
+    """Who walks away and back with a hand out of sight has it at hand all the time."""
+    frames = [[at(10 * min(i, 20 - i))] for i in range(21)]
+    for i in range(1, 20):
+        frames[i] = [without(frames[i][0], "left_wrist")]
+    points, _ = fill(choose(people(*frames), None, 0.5))
+    np.testing.assert_allclose(points, [at(10 * min(i, 20 - i)) for i in range(21)])
+
+
+def test_a_point_is_nobody():
+    frames = [[at(i)] for i in range(4)]
+    frames[2] = [np.full_like(STANDING, 50.0)]
+    track = choose(people(*frames), None, 0.5)
+    assert np.isnan(track.points[2]).all()
+    np.testing.assert_allclose(fill(track)[0][2], at(2))
+
+
+def follow_plainly(points, frames):
+    """What `_link` does, without short cuts: every frame against all seen shortly before."""
+    lengths = np.linalg.norm(_boxes(points), axis=1)
+    labels, last, count = np.full(len(points), -1), {}, 0
+    for frame in np.unique(frames):
+        rows = np.flatnonzero(frames == frame)
+        last = {t: row for t, row in last.items() if frame - frames[row] <= MAX_GAP + 1}
+        for track, row in _assign(points, lengths, last, rows):
+            labels[row] = track
+        for row in rows:
+            if labels[row] < 0:
+                labels[row], count = count, count + 1
+            last[int(labels[row])] = int(row)
+    return labels
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_short_cuts_follow_the_same_people(seed):
+    rng = np.random.default_rng(seed)
+    points, frames, frame = [], [], 0
+    places = rng.normal(0, 200, (3, 1, 2))
+    for _ in range(60):
+        frame += int(rng.choice([1, 1, 1, 1, 2, 9, 12, 13, 30]))
+        places += rng.normal(0, rng.choice([5, 60]), places.shape)
+        for person in range(rng.choice([1, 1, 1, 1, 2, 3])):
+            pose = STANDING + places[person] + rng.normal(0, 3, STANDING.shape)
+            pose[rng.random(len(pose)) < 0.2] = np.nan
+            points.append(pose)
+            frames.append(frame)
+    points, frames = np.array(points), np.array(frames)
+    np.testing.assert_array_equal(_link(points, frames), follow_plainly(points, frames))
 
 
 def test_a_joint_that_cannot_be_had_is_named():

@@ -3,7 +3,6 @@
 import re
 
 import gin
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,22 +16,31 @@ H36M_17 = get_skeleton("h36m_17")
 PELVIS = H36M_17.index("pelvis")
 
 
-class Offset(keras.Model):
+class Offset:
     """Stands for a network: knows the truth, and moves the left wrist by 20 micrometres more in
-    every row of the split, in a direction that scaling the pose cannot make good."""
+    every row of the split, in a direction that scaling the pose cannot make good. Then it scales
+    all by 1.3, and turns it about the hips by 0.1 radians about the camera's axis."""
 
     def __init__(self, truth, skeleton):
-        super().__init__()
         wrist = skeleton.index("left_wrist")
         hips = [skeleton.index(f"{side}_hip") for side in ("left", "right")]
-        across = np.cross(truth[:, wrist] - truth[:, hips].mean(axis=1), [0, 0, 1])
+        root = truth[:, hips].mean(axis=1, keepdims=True)
+        relative = (truth - root).astype(np.float64)
+        across = np.cross(relative[:, wrist], [0, 0, 1])
         across /= np.linalg.norm(across, axis=1, keepdims=True)
-        self._poses = truth.copy()
-        self._poses[:, wrist] += 2e-5 * np.arange(len(truth))[:, np.newaxis] * across
+        relative[:, wrist] += 2e-5 * np.arange(len(truth))[:, np.newaxis] * across
+        self.straight = 1.3 * relative
+        sine, cosine = np.sin(0.1), np.cos(0.1)
+        self.turned = self.straight @ [[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]]
+        self._poses = self.straight
+
+    def turning(self):
+        self._poses = self.turned
+        return self
 
     def predict(self, dataset, verbose):
         assert sum(len(labels) for _, labels in dataset) == len(self._poses)
-        return self._poses
+        return self._poses.astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +54,7 @@ def problem(tiny):
 @pytest.fixture(scope="module")
 def model(problem):
     _, truth = problem.arrays("test")
-    return Offset(truth, problem.skeleton)
+    return lambda: Offset(truth, problem.skeleton)
 
 
 @pytest.fixture
@@ -69,15 +77,19 @@ def drawn(problem, model, tmp_path, monkeypatch):
     ):
         monkeypatch.setattr(module, name, keep(name, getattr(module, name)))
 
-    def draw(example=None):
-        made = problem.vis(model, "test", 256, tmp_path, example)
+    def draw(example=None, network=None, files=False):
+        if not files:  # what is drawn is looked at, not drawn
+            monkeypatch.setattr(pictures, "save", lambda figure, path: None)
+            for name in ("write_gif", "write_viewer"):
+                monkeypatch.setattr(pictures, name, keep(name, lambda *args, **kwargs: None))
+        made = problem.vis(network or model(), "test", 256, tmp_path, example)
         return calls, made
 
     return draw
 
 
 def test_files(drawn, tmp_path):
-    _, made = drawn()
+    _, made = drawn(files=True)
     names = ["poses.png", "errors.png", "sequence.gif", "viewer.html"]
     assert made.paths == [tmp_path / name for name in names]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
@@ -104,6 +116,57 @@ def test_best_median_and_worst(drawn, problem):
     assert [example.name for example in examples[4:]] == [name(rows - 1), name(rows - 49)]
     assert {examples[2].name, examples[3].name} == {name(rows // 2 - 1), name(rows // 2)}
     assert examples[4].scaled_error == pytest.approx(0.02 * (rows - 1) / 17, rel=0.05)
+
+
+def test_examples_are_upright_scaled_and_aligned(drawn, problem, model):
+    """Heights are those of the recording; what was moved apart from the wrist is undone: the scale
+    in both panels, the turn in one."""
+    calls, _ = drawn(network=model().turning())
+    (examples,) = calls["draw_examples"]
+    views = problem.views("test")
+    names = [f"{sequence.subject} {sequence.name}, camera {camera}" for sequence, camera in views]
+    others = [joint for joint in range(17) if H36M_17.joints[joint] != "left_wrist"]
+    hands = H36M_17.index("left_wrist")
+    for example in examples:
+        name, _, frame = example.name.rpartition(", frame ")
+        view = names.index(name)
+        sequence, _ = views[view]
+        row = 12 * view + int(frame)
+        np.testing.assert_array_equal(example.pose_2d, problem.arrays("test")[0]["pose_2d"][row])
+        recorded = convert(sequence.poses[int(frame)], get_skeleton("h36m_32"), H36M_17) / 1000
+        recorded -= recorded[PELVIS]
+        np.testing.assert_allclose(example.truth[:, 2], recorded[:, 2], atol=1e-5)
+        # A turn about the vertical leaves distances in the plane.
+        np.testing.assert_allclose(
+            np.linalg.norm(example.truth[:, :2], axis=1),
+            np.linalg.norm(recorded[:, :2], axis=1),
+            atol=1e-5,
+        )
+        off = 2e-5 * row
+        np.testing.assert_allclose(example.aligned[others], example.truth[others], atol=1e-3 + off)
+        assert np.linalg.norm(example.aligned[hands] - example.truth[hands]) < 1e-3 + off
+        # Turned by 0.1 radians, and as large as before.
+        size = np.linalg.norm(example.scaled) / np.linalg.norm(example.truth)
+        assert size == pytest.approx(np.cos(0.1), abs=0.006)
+        moved = np.linalg.norm(example.scaled - example.truth, axis=1).mean()
+        assert example.scaled_error == pytest.approx(1000 * moved, rel=1e-3)
+        assert example.scaled_error > 15
+        moved = np.linalg.norm(example.aligned - example.truth, axis=1).mean()
+        assert example.aligned_error == pytest.approx(1000 * moved, rel=1e-3)
+        assert example.aligned_error < 3
+
+
+def test_joints_that_do_not_count(drawn, tiny, model, tmp_path):
+    configs.parse(["hpe/b128-1"], [*tiny, "hpe.HpeProblem.count_root = False"])
+    problem = gin.get_configurable("hpe.HpeProblem")()
+    calls, _ = drawn()
+    (counted,) = calls["draw_examples"]
+    problem.vis(model(), "test", 256, tmp_path, None)
+    (not_counted,) = calls["draw_examples"]
+    assert not_counted[4].scaled_error == pytest.approx(counted[4].scaled_error * 17 / 16)
+    errors, _, joints, _ = calls["draw_errors"]
+    assert errors.shape[1] == len(joints) == 16
+    assert "pelvis" not in joints
 
 
 def test_errors_are_those_of_the_joints(drawn, problem):
@@ -169,7 +232,8 @@ def test_the_viewer_has_the_same_motions(drawn):
     _, motions, title, steps = calls["write_viewer"]
     assert [motion.name for motion in motions] == ["ground truth", "prediction", "2D input"]
     assert re.fullmatch(r"S\d+ \w+, camera \d+", title)
-    assert steps == [str(frame) for frame in range(12)]
+    assert steps == [str(frame) for frame in range(0, 12, 2)]  # 50 per second shown at 25
+    assert [len(motion) for motion in motions] == [6, 6, 6]
 
 
 def test_an_unknown_sequence_is_refused(drawn):

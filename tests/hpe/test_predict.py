@@ -8,7 +8,7 @@ import gin
 import keras
 import numpy as np
 import pytest
-from detectors import LAYOUTS, write, write_folder
+from detectors import LAYOUTS, annotations, write, write_folder
 from PIL import Image
 
 from ige import configs, runners
@@ -153,6 +153,8 @@ def test_frames_relate_as_the_rotation_says(predict, own):
     _, _, _, folder = predict(own)
     packed = np.load(folder / "poses.npz")
     np.testing.assert_allclose(packed["rotation"] @ packed["rotation"].T, np.eye(3), atol=1e-9)
+    lowest = packed["poses_upright"][..., 2].min(axis=1)
+    assert np.quantile(lowest, 0.05) == pytest.approx(0, abs=1e-9)  # the feet are on the floor
     difference = packed["poses_upright"] - packed["poses_camera"] @ packed["rotation"].T
     np.testing.assert_allclose(difference[..., :2], 0, atol=1e-9)
     assert np.ptp(difference[..., 2]) < 1e-9
@@ -213,7 +215,10 @@ def test_a_folder_of_openpose_files(predict, view, tmp_path):
     assert status == 0, err
     assert f"{folder}: OpenPose JSON, BODY_25, 12 frames" in out
     assert "2 people in 12 frames, took the largest" in out
-    assert "not seen in 1 of 12 frames (5)" in out or "not seen in 1 of 12 frames (" in out
+    assert "not seen in 1 of 12 frames (walk_000000000005)" in out
+    observed = np.load(made / "poses.npz")["observed"]
+    assert observed.all(axis=1).tolist() == [frame != 5 for frame in range(12)]
+    assert not observed[5].any()
     assert "camera: focal length 1145, 1145, centre 500, 500 pixels" in out
     assert "30 frames per second, for want of predict.frame_rate" in out
     assert len(np.load(made / "poses.npz")["poses_camera"]) == 12
@@ -226,6 +231,63 @@ def test_pictures_are_optional(predict, own):
         "poses.json",
         "poses.npz",
     ]
+
+
+def test_the_image_size_of_the_file_is_used(predict, own):
+    write(
+        own,
+        {k: v for k, v in json.loads(own.read_text()).items() if k in ("keypoints", "skeleton")}
+        | {"image_size": [1000, 900]},
+    )
+    _, out, _, _ = predict(own, "predict.pictures = False")
+    assert "camera: focal length 1145, 1145, centre 500, 450 pixels" in out
+    _, out, _, _ = predict(own, "predict.pictures = False", "predict.image_size = (2000, 1000)")
+    assert "camera: focal length 2290, 2290, centre 1000, 500 pixels" in out
+
+
+def test_unrelated_images_are_people_of_their_own(predict, view, tmp_path):
+    """Every pose is of the largest person of its own image; images without anybody are left out."""
+    _, _, pixels = view
+    rng = np.random.default_rng(0)
+    poses = seen_as(pixels, "coco_17")
+    frames = []
+    for i in range(12):
+        large = poses[i] * [0.8, 0.8, 1] + [*rng.uniform(0, 3000, 2), 0]
+        frames.append([poses[i] * [0.3, 0.3, 1] + [*rng.uniform(0, 3000, 2), 0], large])
+    frames[4] = []
+    source = write(tmp_path / "images.json", annotations(frames))
+    status, out, err, folder = predict(source, "predict.pictures = False")
+    assert status == 0, err
+    assert "12 unrelated images: took the largest person of 11" in out
+    packed = np.load(folder / "poses.npz")
+    assert packed["frames"].tolist() == [f"{i}.png" for i in range(12) if i != 4]
+    joint = get_skeleton("coco_17").index("left_knee")
+    expected = [frames[i][1][joint, :2] for i in range(12) if i != 4]
+    found = packed["keypoints"][:, get_skeleton("h36m_16").index("left_knee")]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_invented_legs_do_not_tell_which_way_is_up(predict, own):
+    document = json.loads(own.read_text())
+    table = np.array(document["keypoints"])
+    legs = [
+        i
+        for i, joint in enumerate(get_skeleton("h36m_16").joints)
+        if "knee" in joint or "ank" in joint
+    ]
+    table[:, legs, 2] = 0
+    write(own, document | {"keypoints": table.tolist()})
+    _, out, _, folder = predict(own, "predict.pictures = False")
+    assert "never seen, put straight on" in out
+    assert "camera taken as level: the legs are never seen; see predict.pitch" in out
+    observed = np.load(folder / "poses.npz")["observed"]
+    assert np.flatnonzero(~observed[0]).tolist() == legs
+
+
+def test_pictures_of_an_earlier_prediction_do_not_stay(predict, own):
+    predict(own)
+    _, _, _, folder = predict(own, "predict.pictures = False")
+    assert {path.name for path in folder.iterdir()} == {"poses.bvh", "poses.json", "poses.npz"}
 
 
 def test_a_second_prediction_replaces_the_first(predict, own):
@@ -258,18 +320,27 @@ def without(joint, pixels):
 @pytest.mark.parametrize(
     ("change", "bindings", "message"),
     [
-        ({}, ["predict.person = 1"], "person: got 1, expected 0"),
+        (
+            {},
+            ["predict.person = 1"],
+            "got predict.person = 1, expected 0 (the largest), the only one",
+        ),
         ({}, ["predict.min_confidence = 2.0"], "predict.min_confidence: got 2.0, expected 0 to 1"),
-        ({}, ["predict.frame_rate = 0.0"], "predict.frame_rate: got 0.0, expected more than 0"),
+        ({}, ["predict.frame_rate = 0.0"], "predict.frame_rate: got 0.0, expected 0.001 to 100000"),
         ({}, ["predict.batch_size = 0"], "predict.batch_size: got 0, expected at least 1"),
         ({}, ["predict.picture_frames = 0"], "predict.picture_frames: got 0, expected at least 1"),
         ({}, ["predict.image_size = (100, 100)"], "outside of an image of 100 x 100; set predict."),
         ({}, ["predict.pitch = 100.0"], "pitch: got 100.0, expected degrees from -90 to 90"),
         ({}, ["predict.checkpoint = 7"], "predict.checkpoint: got 7, expected 'last', 'best' or"),
-        ({}, ["predict.skeleton = 'coco_17'"], "coco_17"),
-        ({}, ["predict.persn = 1"], "persn"),
-        ({"skeleton": "h36m_71"}, [], "h36m_71"),
-        ({"keypoints": []}, [], "keypoints"),
+        (
+            {},
+            ["predict.skeleton = 'mpii_16'"],
+            "got predict.skeleton = 'mpii_16', but the file says h36m_16; leave the parameter out, "
+            "or correct the file",
+        ),
+        ({}, ["predict.persn = 1"], "predict' doesn't have a parameter named 'persn'"),
+        ({"skeleton": "h36m_71"}, [], "skeleton: got 'h36m_71'; did you mean h36m_17"),
+        ({"keypoints": []}, [], "keypoints: got shape (0,), expected (frames, joints, 3) of x, y"),
         (
             {},
             ["hpe.get_baseline_inference.residual = False"],
@@ -308,7 +379,7 @@ def test_output_is_a_folder(predict, own):
     (own.parent / "out").write_text("mine")
     status, _, err, folder = predict(own)
     assert status == 2
-    assert err == f"ige: --output: {folder} is a file, expected a folder\n"
+    assert err == f"ige: --output: {folder} is a file or in one, expected a folder\n"
     assert folder.read_text() == "mine"
 
 
@@ -359,14 +430,28 @@ def test_a_network_of_an_earlier_version_is_refused(predict, own, models):
 
 @pytest.mark.real_data
 def test_people_of_mpii_are_lifted(real_data, predict, tmp_path):
-    """Real people in unrelated images, in MPII's joints: each image gives a pose."""
+    """Real people in unrelated images, in COCO's joints: each image gives a pose of its own."""
     people = json.loads((real_data / "mpii" / "valid.json").read_text())
-    whole = [person for person in people if all(person["joints_vis"])][:20]
-    table = np.array([np.c_[person["joints"], person["joints_vis"]] for person in whole])
-    source = write(tmp_path / "mpii.json", {"skeleton": "mpii_16", "keypoints": table.tolist()})
-    status, _, err, folder = predict(source, "predict.pictures = False")
+    mpii, coco = get_skeleton("mpii_16"), get_skeleton("coco_17")
+    shared = [joint for joint in coco.joints if joint in mpii.joints]
+    images = {}
+    for person in people:
+        table = np.zeros((17, 3))
+        for joint in shared:
+            index = mpii.index(joint)
+            table[coco.index(joint)] = [*person["joints"][index], 2 * person["joints_vis"][index]]
+        images.setdefault(person["image"], []).append(table)
+    source = write(tmp_path / "mpii.json", annotations(list(images.values())))
+    status, out, err, folder = predict(source, "predict.pictures = False")
     assert status == 0, err
-    poses = np.load(folder / "poses.npz")["poses_camera"]
-    assert poses.shape == (20, 17, 3)
-    assert np.isfinite(poses).all()
-    assert poses[..., 2].min() > 0
+    assert f"{len(images)} unrelated images" in out
+    packed = np.load(folder / "poses.npz")
+    assert len(packed["frames"]) > 0.9 * len(images)
+    assert np.isfinite(packed["poses_camera"]).all()
+    knee = get_skeleton("h36m_16").index("left_knee")
+    tables = list(images.values())
+    for frame, pose, seen in zip(
+        packed["frames"], packed["keypoints"], packed["observed"], strict=True
+    ):
+        own = [table[coco.index("left_knee"), :2] for table in tables[int(frame.split(".")[0])]]
+        assert not seen[knee] or np.abs(np.array(own) - pose[knee]).max(axis=1).min() < 1e-6
