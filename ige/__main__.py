@@ -24,6 +24,7 @@ COMMANDS = {
     "list": "list every config with its purpose",
     "print_config": "print the complete resolved config",
 }
+_RESUMING = ("train", "prepare")
 _WITH_OUTPUT = ("vis", "predict", "compare")
 
 
@@ -150,8 +151,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 2 after a mistake of the user or when a file or folder fails; 130 after Ctrl-C; 141 when
         nobody reads on what is printed. The last two as a shell says that a signal ended a program.
     """
+    arguments = _parser().parse_args(argv)
     try:
-        _run(_parser().parse_args(argv))
+        _run(arguments)
         sys.stdout.flush()
     except UserError as error:
         # gin appends the configurables that were being called when an error passes them.
@@ -168,7 +170,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ige: {reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("ige: interrupted; the same command goes on from what is saved", file=sys.stderr)
+        resumes = arguments.command in _RESUMING
+        what = "goes on from what is saved" if resumes else "begins anew"
+        print(f"ige: interrupted; the same command {what}", file=sys.stderr)
         return 130
     return 0
 

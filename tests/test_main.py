@@ -134,13 +134,18 @@ def test_mistakes_are_one_line_and_status_2(capsys, argv, message):
     assert err.count("\n") == 1
 
 
-def test_interruption_is_one_line_and_status_130(capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [("train", "goes on from what is saved"), ("predict", "begins anew"), ("list", "begins anew")],
+)
+def test_interruption_is_one_line_and_status_130(capsys, monkeypatch, command, what):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(configs, "list_configs", interrupt)
-    expected = "ige: interrupted; the same command goes on from what is saved\n"
-    assert run(capsys, "--command=list") == (130, "", expected)
+    monkeypatch.setattr(configs, "config_folder", interrupt)
+    expected = f"ige: interrupted; the same command {what}\n"
+    flags = () if command == "list" else ("--gin_file=hpe/b128-1",)
+    assert run(capsys, f"--command={command}", *flags) == (130, "", expected)
 
 
 def test_epochs_flag_wins_over_the_binding(capsys):

@@ -25,7 +25,7 @@ _LISTED = 5
 # People smaller than this part of the median one are none.
 _SMALLEST = 0.05
 # Pairs of frames that tell a video from unrelated images.
-_SAMPLED = 500
+_SAMPLED = 100
 
 
 @dataclasses.dataclass(frozen=True)

@@ -120,7 +120,7 @@ def predict(
     frame_rate: float | None = None,
     pictures: bool = True,
     picture_frames: int = 250,
-    batch_size: int = 2048,
+    batch_size: int = 4096,
 ) -> None:
     """Lifts 2D keypoints of a video to 3D; writes poses.npz, .json and .bvh, and pictures.
 
@@ -196,7 +196,7 @@ def lift_track(
     skeleton: Skeleton,
     camera: Camera,
     frame_rate: float,
-    batch_size: int = 2048,
+    batch_size: int = 4096,
 ) -> Prediction:
     """Fills in what is missing, finds the camera, lifts, and finds out which way is up.
 
