@@ -8,6 +8,7 @@ import pytest
 from ige.errors import UserError
 from ige.geometry import cameras
 from ige.geometry.cameras import Camera
+from ige.hpe import layers
 from ige.hpe.data.h3m_lift import PoseSequence
 from ige.hpe.losses import PoseLoss
 from ige.hpe.models.baseline import get_baseline_inference
@@ -300,6 +301,34 @@ def test_model_of_other_shapes_is_refused():
     message = "x predicts (16, 3), the config expects (17, 3)"
     with pytest.raises(UserError, match=re.escape(message)):
         problem(skeleton="h36m_17").check_model(model, "x")
+
+
+def test_model_of_other_joints_is_refused_though_their_number_fits():
+    model = problem().build_model(get_baseline_inference)
+    h36m = ", ".join(get_skeleton("h36m_16").joints)
+    martinez = ", ".join(get_skeleton("martinez_16").joints)
+    message = (
+        f"x takes 2D poses of h36m_16 ({h36m}), the config asks for martinez_16 ({martinez}); "
+        "evaluate it with the config it was trained with"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        problem(input_skeleton="martinez_16").check_model(model, "x")
+    message = message.replace("takes 2D", "predicts 3D")
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        problem(skeleton="martinez_16").check_model(model, "x")
+
+
+def test_a_network_knows_where_its_people_were():
+    """What is saved with the weights: where 98 % of the training poses were, and how large."""
+    made = problem()
+    observed, predicted = layers.description(made.build_model(get_baseline_inference))
+    assert (observed.skeleton, predicted.skeleton) == (made.input_skeleton, made.skeleton)
+    poses = made.arrays("train")[0]["pose_2d"]
+    middle = poses.mean(axis=1)
+    np.testing.assert_allclose(observed.centers, np.quantile(middle, (0.01, 0.99), axis=0))
+    squares = np.square(poses - middle[:, np.newaxis]).sum(axis=-1)
+    sizes = np.sqrt(squares.mean(axis=-1))
+    np.testing.assert_allclose(observed.sizes, np.quantile(sizes, (0.01, 0.99)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", [problem, standardised])
