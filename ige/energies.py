@@ -112,7 +112,10 @@ def isolated_gradients(
     def finite_only(tensor: tf.Tensor) -> tf.Tensor:
         if not tensor.shape.rank:
             return tensor
-        return tf.where(expanded(finite, tensor), tensor, tf.stop_gradient(tensor)[substitute])
+        # Not `tensor[substitute]`: for XLA an index in brackets is a constant, and so is all that
+        # it comes from; it would compile anew for every batch.
+        replacement = tf.gather(tf.stop_gradient(tensor), substitute)
+        return tf.where(expanded(finite, tensor), tensor, replacement)
 
     state, conditions = tree.map_structure(finite_only, (state, conditions))
     substituted, slopes, _ = gradients(energy, state, conditions, dtype)

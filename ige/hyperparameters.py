@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ige.errors import UserError, nearest
@@ -114,7 +115,8 @@ class Hyperparameters:
     def build(self, add_weight: Callable[..., Any]) -> None:
         """Makes the weights of those that are learned: (), or (steps,) if each has its own."""
         for name in self._learned:
-            weights = [self._domains[name].weight(value) for value in self._values[name]]
+            # Not plain numbers, which Keras rounds to single precision.
+            weights = np.array([self._domains[name].weight(value) for value in self._values[name]])
             each = isinstance(self._settings[name], list) or name in self._per_step
             self._weights[name] = add_weight(
                 name=name,

@@ -1,3 +1,4 @@
+import json
 import os
 import pathlib
 import re
@@ -18,12 +19,7 @@ from ige.errors import UserError
 from ige.unroll import UnrolledAdam, UnrolledOptimizer, UnrolledSGD
 
 HERE = pathlib.Path(__file__).parent
-few = hypothesis.settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
-)
+few = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -60,6 +56,15 @@ class Length(keras.layers.Layer):
 
     def call(self, state, conditions):
         return tf.norm(self.dense(state - conditions), axis=-1)
+
+
+# What makes of a finite state and condition ones whose gradient is not finite.
+SPOILT = {
+    "finite": lambda x, c: (x, c),
+    "minimum": lambda x, c: (x, x),
+    "state": lambda x, c: (np.array([0.0, np.nan, 0.0]), c),
+    "condition": lambda x, c: (x, np.array([np.inf, 0.0, -np.inf])),
+}
 
 
 def numbers(*values):
@@ -111,7 +116,7 @@ def test_derivatives_of_the_last_iterate_in_closed_form():
 
 def test_derivatives_of_the_last_iterate_for_any_quadratic(rng):
     """The same formula; without momentum x_n = c + (x0 - c) (1 - h)^n."""
-    for _ in range(5):
+    for _ in range(2):
         a, rate, momentum = rng.uniform(0.2, 1.5, 3)
         h = a * rate
         x, c = rng.normal(size=(2, 4, 1))
@@ -154,10 +159,13 @@ ADAM = {"learned": ["learning_rate", "beta_1", "beta_2", "epsilon"], "per_step":
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "settings"),
-    [(UnrolledSGD, SGD), (UnrolledSGD, SGD | {"momentum": -0.4}), (UnrolledAdam, ADAM)],
+    ("optimizer", "settings", "isolate"),
+    [
+        (UnrolledSGD, SGD, True),
+        (UnrolledSGD, SGD | {"momentum": -0.4}, False),
+        (UnrolledAdam, ADAM, True),
+    ],
 )
-@pytest.mark.parametrize("isolate", [True, False])
 def test_derivatives_by_finite_differences(rng, optimizer, settings, isolate):
     """Of a mixture of all iterates and energies, by every weight, the start and the conditions."""
     keras.utils.set_random_seed(0)
@@ -171,19 +179,16 @@ def test_derivatives_by_finite_differences(rng, optimizer, settings, isolate):
         iterates, energies = layer(start.value(), conditions.value(), training=True)
         return tf.reduce_sum(mixture * iterates) + tf.reduce_sum(other * energies)
 
-    @tf.function(autograph=False)
-    def derivatives():
-        with tf.GradientTape() as tape:
-            value = loss()
-        return tape.gradient(value, [v.value if hasattr(v, "path") else v for v in variables])
-
     loss()
     variables = [start, conditions, *layer.trainable_weights]
     assert len(variables) == 4 + len(settings["learned"])
     if settings.get("momentum") == 0.0:  # it has two derivatives there, for |momentum|
         variables = [v for v in variables if v.name != "momentum"]
-    for got, expected in zip(derivatives(), finite_differences(loss, variables), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
+    with tf.GradientTape() as tape:
+        value = loss()
+    got = tape.gradient(value, [v.value if hasattr(v, "path") else v for v in variables])
+    for ours, expected in zip(got, finite_differences(loss, variables), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
         assert np.any(expected)
 
 
@@ -257,7 +262,9 @@ def test_states_and_conditions_of_several_tensors():
 def test_no_conditions_a_gather_and_a_scalar_condition():
     def energy(state, conditions):
         picked = tf.gather(state, [0, 0], axis=1)
-        return tf.reduce_sum(tf.square(picked), axis=1) * (conditions if conditions != () else 1.0)
+        return tf.reduce_sum(tf.square(picked), axis=1) * (
+            1.0 if isinstance(conditions, tuple) else conditions
+        )
 
     start = tf.constant([[1.0, 5.0]])
     got = UnrolledSGD(energy, 1, None, 0.125)(start, training=True)
@@ -308,8 +315,8 @@ def test_more_steps_outside_training_in_a_functional_model():
 
 
 @pytest.mark.parametrize("optimizer", [UnrolledSGD, UnrolledAdam])
-def test_xla_and_graphs_do_what_eager_does(rng, optimizer):
-    layer = optimizer(Waves(), 3, learned=["learning_rate"], return_energies=True)
+def test_xla_does_what_eager_does(rng, optimizer):
+    layer = optimizer(Waves(), 2, learned=["learning_rate"], return_energies=True)
     x, c = rng.normal(size=(2, 4, 3)).astype(np.float32)
     x[1] = np.nan
 
@@ -320,11 +327,21 @@ def test_xla_and_graphs_do_what_eager_does(rng, optimizer):
         return iterates, energies, tape.gradient(loss, [w.value for w in layer.trainable_weights])
 
     eager = keras.tree.flatten(step())
-    for jit_compile in (False, True):
-        compiled = tf.function(step, autograph=False, jit_compile=jit_compile)
-        for got, expected in zip(keras.tree.flatten(compiled()), eager, strict=True):
-            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    compiled = tf.function(step, autograph=False, jit_compile=True)
+    for got, expected in zip(keras.tree.flatten(compiled()), eager, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
     assert all(np.isfinite(gradient).all() for gradient in eager[2:])
+
+
+def test_xla_compiles_once_for_all_batches():
+    """What it has to know while compiling is baked in, and is no parameter of the program."""
+    layer = UnrolledSGD(bowl, 2)
+    compiled = tf.function(
+        lambda x, c: layer(x, c, training=True), autograph=False, jit_compile=True
+    )
+    program = compiled.experimental_get_compiler_ir(tf.ones((3, 2)), tf.ones((3, 2)))("hlo")
+    entry = program[program.index("ENTRY") :]
+    assert entry.count(" parameter(") == 2
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
@@ -345,7 +362,7 @@ def test_half_precision_ends_at_the_optimiser(rng, policy):
             np.testing.assert_array_equal(got, expected)
         if policy == "mixed_float16":
             model = unroll_worker.network()
-            model.compile(keras.optimizers.SGD(0.1), "mse")
+            model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
             weights = model.get_weights()
             model.train_on_batch([x, c], y)
             for old, new in zip(weights, model.get_weights(), strict=True):
@@ -355,52 +372,46 @@ def test_half_precision_ends_at_the_optimiser(rng, policy):
         keras.config.set_dtype_policy(before)
 
 
-@few
-@hypothesis.given(
-    bad=st.lists(
-        st.sampled_from(["at the minimum", "NaN", "infinite", None]), min_size=3, max_size=3
-    )
-)
 @pytest.mark.parametrize("optimizer", [UnrolledSGD, UnrolledAdam])
-def test_examples_that_are_not_finite_touch_no_other(optimizer, bad):
-    """Iterates, energies and the gradient of the shared weights are those of the others alone."""
-    rng = np.random.default_rng(0)
-    x, c = rng.normal(size=(2, 4, 3))
-    good = [*(i for i, what in enumerate(bad) if what is None), 3]
-    keras.utils.set_random_seed(0)
+def test_examples_that_are_not_finite_touch_no_other(rng, optimizer):
+    """Iterates, energies and the gradient of the shared weights are as if they were finite."""
     layer = optimizer(
-        Length(dtype="float64"),
-        2,
-        learned=["learning_rate"],
-        return_energies=True,
-        dtype="float64",
+        Length(dtype="float64"), 2, learned=["learning_rate"], return_energies=True, dtype="float64"
     )
+    clean = rng.normal(size=(2, 4, 3))
+    layer(*clean)
 
-    def step(x, c, rows):
+    @tf.function(autograph=False)
+    def step(x, c, good):
         with tf.GradientTape() as tape:
             iterates, energies = layer(x, c, training=True)
-            kept, passed = tf.gather(iterates, rows), tf.gather(energies, rows)
-            loss = tf.reduce_sum(tf.square(kept)) + tf.reduce_sum(passed)
+            kept = tf.where(good[:, None, None], iterates, 0.0)
+            loss = tf.reduce_sum(kept**2) + tf.reduce_sum(tf.where(good[:, None], energies, 0.0))
         weights = [weight.value for weight in layer.trainable_weights]
         return iterates, energies, tape.gradient(loss, weights)
 
-    expected, expected_energies, gradients = step(x[good], c[good], np.arange(len(good)))
-    for i, what in enumerate(bad):
-        if what == "at the minimum":
-            c[i] = x[i]
-        elif what:
-            (x if i else c)[i] = {"NaN": np.nan, "infinite": np.inf}[what]
-    iterates, energies, got = step(x, c, good)
-    np.testing.assert_allclose(tf.gather(iterates, good), expected, rtol=1e-12)
-    np.testing.assert_allclose(tf.gather(energies, good), expected_energies, rtol=1e-12)
-    for ours, theirs in zip(got, gradients, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
-    for i, what in enumerate(bad):
-        if what:
-            np.testing.assert_array_equal(iterates[i], np.broadcast_to(x[i], (3, 3)))
-            expected = np.zeros(3) if what == "at the minimum" else np.full(3, np.nan)
-            if what != "infinite":
-                np.testing.assert_array_equal(energies[i], expected)
+    @few
+    @hypothesis.given(st.lists(st.sampled_from(sorted(SPOILT)), min_size=4, max_size=4))
+    def check(states):
+        hypothesis.assume("finite" in states)
+        good = np.array([state == "finite" for state in states])
+        x, c = clean.copy()
+        for i, state in enumerate(states):
+            x[i], c[i] = SPOILT[state](x[i], c[i])
+        expected, expected_energies, expected_gradients = step(*clean, good)
+        iterates, energies, gradients = step(x, c, good)
+        np.testing.assert_allclose(iterates.numpy()[good], expected.numpy()[good], rtol=1e-12)
+        np.testing.assert_allclose(
+            energies.numpy()[good], expected_energies.numpy()[good], rtol=1e-12
+        )
+        for got, gradient in zip(gradients, expected_gradients, strict=True):
+            np.testing.assert_allclose(got, gradient, rtol=1e-9, atol=1e-12)
+        stays = np.broadcast_to(x[:, None], (4, 3, 3))
+        np.testing.assert_array_equal(iterates.numpy()[~good], stays[~good])
+        assert not np.isfinite(energies.numpy()[np.isin(states, ["state", "condition"])]).any()
+        assert np.all(energies.numpy()[np.array(states) == "minimum"] == 0)
+
+    check()
 
 
 def test_without_isolation_one_example_spoils_shared_weights():
@@ -420,9 +431,9 @@ def test_what_is_not_active_stays(rng, optimizer):
     x, c = rng.normal(size=(2, 4, 3)).astype(np.float32)
     free = np.asarray(layer(x, c, training=True))
     examples = np.array([True, False, True, False])
-    got = layer(x, c, active=examples, training=True)
+    got = np.asarray(layer(x, c, active=examples, training=True))
     np.testing.assert_allclose(got[examples], free[examples], rtol=1e-6)
-    np.testing.assert_array_equal(got[~examples, -1], x[~examples])
+    np.testing.assert_array_equal(got[~examples][:, -1], x[~examples])
     elements = rng.random((4, 3)) < 0.5
     got = np.asarray(layer(x, c, active=elements, training=True))
     np.testing.assert_array_equal(got[:, -1][~elements], x[~elements])
@@ -448,8 +459,8 @@ def test_the_derivative_passes_what_does_not_move_untouched():
         tape.watch(x)
         last = layer(x, tf.zeros((1, 1)), active=tf.constant([False]), training=True)[:, -1]
     start, weight = tape.gradient(last, [x, layer.trainable_weights[0].value])
-    assert float(start) == 1
-    assert float(weight) == 0
+    assert start.numpy() == 1
+    assert weight.numpy() == 0
 
 
 @pytest.mark.parametrize("optimizer", [UnrolledSGD, UnrolledAdam])
@@ -457,14 +468,14 @@ def test_the_derivative_passes_what_does_not_move_untouched():
 def test_it_is_saved_with_the_network(tmp_path, rng, optimizer, energy):
     settings = {"learning_rate": [0.1, 0.2], "learned": ["learning_rate"], "return_energies": True}
     layer = optimizer(energy(), 2, 3, isolate=False, **settings)
-    inputs = {"a": keras.Input((1,)), "c": keras.Input((1,))}
+    inputs = {name: keras.Input((1,), name=name) for name in "ac"}
     model = keras.Model(inputs, layer(inputs["a"], inputs["c"]))
     for weight in layer.weights:
         weight.assign(weight + 0.5)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     again = loaded.get_layer(layer.name)
-    assert again.get_config() == layer.get_config()
+    assert json.dumps(again.get_config()) == json.dumps(layer.get_config())
     values = {name: rng.normal(size=(4, 1)).astype(np.float32) for name in "ac"}
     for training in (False, True):
         got, expected = (m(values, training=training) for m in (loaded, model))
@@ -497,12 +508,12 @@ def test_gin_sets_the_steps_of_a_loaded_network_too(tmp_path):
     model = keras.Model([x, c], layer(x, c)[:, -1])
     model.save(tmp_path / "model.keras")
     values = [tf.constant([[3.0]]), tf.constant([[1.0]])]
-    assert float(model(values)) == PATH[2]
+    assert model(values).numpy() == PATH[2]
     gin.bind_parameter("UnrolledSGD.test_steps", 3)
     gin.bind_parameter("UnrolledSGD.learning_rate", 0.1)  # belongs to the network
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert float(loaded(values)) == PATH[3]
-    assert float(loaded(values, training=True)) == PATH[2]
+    assert loaded(values).numpy() == PATH[3]
+    assert loaded(values, training=True).numpy() == PATH[2]
 
 
 def test_an_optimiser_of_ones_own_is_a_few_lines():
@@ -545,7 +556,7 @@ def test_two_devices_learn_what_one_does(tmp_path):
         ({"num_steps": 2.0}, "num_steps: got 2.0, expected a whole number from 1 on"),
         ({"test_steps": -1}, "test_steps: got -1, expected a whole number from 1 on"),
         ({"learning_rate": 0.0}, "learning_rate: got 0.0, expected a number above 0"),
-        ({"learning_rate": "1"}, "learning_rate: got '1', expected a number above 0"),
+        ({"learning_rate": True}, "learning_rate: got True, expected a number above 0"),
         ({"momentum": np.inf}, "momentum: got inf, expected a finite number"),
         (
             {"learning_rate": [1.0, 2.0]},

@@ -15,7 +15,7 @@ class Waves(keras.layers.Layer):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.dense = keras.layers.Dense(4, kernel_initializer="orthogonal", dtype=self.dtype_policy)
+        self.dense = keras.layers.Dense(2, dtype=self.dtype_policy)
 
     def call(self, state, conditions):
         waves = tf.sin(self.dense(tf.concat([state, conditions], axis=-1)))
@@ -36,18 +36,18 @@ def network(energy=None, **settings):
     } | settings
     x, conditions = keras.Input((3,)), keras.Input((3,))
     start = keras.layers.Dense(3, name="start")(x)
-    iterates = UnrolledSGD(energy or Waves(), 3, **settings)(start, conditions)
+    iterates = UnrolledSGD(energy or Waves(), 2, **settings)(start, conditions)
     return keras.Model([x, conditions], iterates[:, -1])
 
 
 def train(batch_size=8):
-    """Returns the weights after four steps, and those before them."""
+    """Returns the weights after two steps, and those before them."""
     keras.utils.set_random_seed(0)
     model = network()
     before = model.get_weights()
-    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
     x, conditions, y = batch()
-    model.fit([x, conditions], y, batch_size, epochs=4, shuffle=False, verbose=0)
+    model.fit([x, conditions], y, batch_size, epochs=2, shuffle=False, verbose=0)
     return model.get_weights(), before
 
 
