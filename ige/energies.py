@@ -71,6 +71,23 @@ def build(
     )
 
 
+def check_registered(energy: Energy, owner: str) -> None:
+    """Refuses to save a function that Keras could not find when it loads.
+
+    Raises:
+        UserError: it is not registered.
+    """
+    if isinstance(energy, keras.layers.Layer):
+        return
+    name = keras.saving.get_registered_name(energy)
+    if keras.saving.get_registered_object(name) is not energy:
+        raise UserError(
+            f"{owner}.energy: got the function {getattr(energy, '__name__', energy)}, which could "
+            "not be loaded again, expected a registered one; decorate it with "
+            "keras.saving.register_keras_serializable"
+        )
+
+
 def gradients(
     energy: Energy, state: Structure, conditions: Structure, dtype: str
 ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:

@@ -35,8 +35,8 @@ class UnrolledOptimizer(keras.layers.Layer, abc.ABC):
 
     An example whose energy or gradient is not finite stays where it is, and so does not show in
     other examples. Nor does it in the gradient of shared weights (see `isolate`), as long as one
-    example of the batch is finite. All of that takes an energy that treats examples separately:
-    batch normalisation in it must use its moving statistics.
+    example of the batch, or of a device's share of it, is finite. All of that takes an energy that
+    treats examples separately: batch normalisation in it must use its moving statistics.
 
     Computes in float32 under mixed precision, the energy's layers too (their policies are changed):
     the differences between iterates are lost in 8 bits. `dtype="float64"` is kept.
@@ -46,8 +46,8 @@ class UnrolledOptimizer(keras.layers.Layer, abc.ABC):
 
     Args:
         energy: a function or layer (state, conditions) -> (batch,), or a functional model of the
-            state's tensors followed by the conditions'. To be saved it has to be registered with
-            Keras.
+            state's tensors followed by the conditions'. A function that is to be saved has to be
+            registered with Keras.
         num_steps: steps in training.
         test_steps: steps otherwise; None for as many. A loaded network takes it from gin where gin
             has one. What is compiled already keeps its number.
@@ -199,10 +199,14 @@ class UnrolledOptimizer(keras.layers.Layer, abc.ABC):
         stays as it is: this and its derivative have to be finite there."""
 
     def get_config(self):
+        energies.check_registered(self.energy, self._owner)
+        energy = keras.saving.serialize_keras_object(self.energy)
+        # `build` builds it; Keras would not do so for a layer of layers with no `build` of its own.
+        energy.pop("build_config", None)
         return (
             super().get_config()
             | {
-                "energy": keras.saving.serialize_keras_object(self.energy),
+                "energy": energy,
                 "num_steps": self.num_steps,
                 "test_steps": self.test_steps,
                 "return_energies": self.return_energies,
