@@ -58,7 +58,8 @@ class UnrolledOptimizer(keras.layers.Layer, abc.ABC):
         return_energies: return the energy of every iterate too; evaluates the last one's.
         isolate: in training, evaluate examples that are not finite again at the values of one that
             is. Without it the gradient of shared weights is NaN as soon as one example's is:
-            0 * NaN. Costs a second evaluation of the energy's gradient.
+            0 * NaN. Costs a second evaluation of the energy's gradient. It does not see an infinite
+            derivative of a gradient that is finite, such as that of x^1.5 at 0.
 
     Raises:
         UserError: a value that makes no sense; when called: a state without floating-point tensors,
@@ -125,7 +126,6 @@ class UnrolledOptimizer(keras.layers.Layer, abc.ABC):
 
     def build(self, state_shape, conditions_shape=None, active_shape=None):
         self._hyperparameters.build(self.add_weight)
-
         dtypes = iter(self._condition_dtypes)
 
         def spec(shape: Sequence[int | None], dtype: str) -> keras.KerasTensor:
