@@ -316,7 +316,7 @@ def _camera(motions: Sequence[Motion], shape: float) -> dict[str, dict[str, floa
             if cost * distance < best:
                 best = cost * distance
                 # Some more, for the numbers along the axes.
-                centre, offset = x * across + y * up, 1.15 * distance * towards
+                centre, offset = x * across + y * up, 1.3 * distance * towards
     eye = centre + offset
     return {
         "center": dict(zip("xyz", centre, strict=True)),
