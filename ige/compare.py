@@ -47,12 +47,13 @@ def compare(
     labels: dict[str, str] = {}
     for evaluation in evaluations.values():
         labels |= evaluation["labels"]
-    lines = [*_table(evaluations, chosen, labels), *_notes(evaluations)]
+    notes = _notes(evaluations)
+    lines = [*_table(evaluations, chosen, labels), *notes]
     print("\n".join(lines))
     folder = output_folder(output, _base_dir())
     page, picture = folder / "compare.md", folder / "compare.png"
     write_text(page, "\n".join(_as_markdown(lines)) + "\n")
-    _draw(evaluations, chosen[0], labels[chosen[0]], bool(_notes(evaluations)), picture)
+    _draw(evaluations, chosen[0], labels[chosen[0]], bool(notes), picture)
     print(f"{page}\n{picture}")
 
 

@@ -118,18 +118,19 @@ def write_bvh(
     poses: np.ndarray,
     skeleton: Skeleton,
     frame_rate: float,
-) -> None:
+) -> tuple[np.ndarray, Skeleton]:
     """Writes poses (frames, joints, 3), metres, z up, as a BVH file, whole or not at all.
 
-    Its joints are where `bvh_motion` has them, to a hundredth of a millimetre.
+    Returns:
+        What `bvh_motion` returns: where the joints of the file are, to a hundredth of a millimetre.
 
     Raises:
         UserError: as `bvh_motion`; the frame rate is not above 0; the file cannot be written.
     """
     if not 0 < frame_rate < np.inf:
         raise UserError(f"frame_rate: got {frame_rate}, expected frames per second, above 0")
-    poses, skeleton = bvh_motion(poses, skeleton)
-    poses = np.stack([poses[..., 0], poses[..., 2], -poses[..., 1]], axis=-1)
+    motion, skeleton = bvh_motion(poses, skeleton)
+    poses = np.stack([motion[..., 0], motion[..., 2], -motion[..., 1]], axis=-1)
     joints = {joint: poses[:, skeleton.index(_ON.get(joint, joint))] for joint in _TREE}
     angles = [_angles(rotations) for rotations in _local_rotations(joints)]
     rows = np.concatenate([joints["pelvis"], *angles], axis=-1)
@@ -142,11 +143,12 @@ def write_bvh(
         f"Frame Time: {1 / frame_rate:.10g}",
     ]
     # One format string for a thousand rows at a time: a long motion has millions of numbers.
-    motion = (
+    numbers = (
         row * len(some) % tuple(some.ravel().tolist())
         for some in np.split(rows, range(1000, len(rows), 1000))
     )
-    files.write_text(path, "\n".join(lines) + "\n" + "".join(motion))
+    files.write_text(path, "\n".join(lines) + "\n" + "".join(numbers))
+    return motion, skeleton
 
 
 def _checked(poses: np.ndarray, skeleton: Skeleton) -> np.ndarray:

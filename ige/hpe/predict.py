@@ -13,7 +13,7 @@ import numpy as np
 
 from ige.errors import UserError
 from ige.files import write_bytes, write_text
-from ige.hpe.bvh import bvh_motion, write_bvh
+from ige.hpe.bvh import write_bvh
 from ige.hpe.gaps import fill, to_skeleton
 from ige.hpe.gravity import camera_to_upright, place_on_ground
 from ige.hpe.keypoints import read_keypoints
@@ -267,20 +267,20 @@ def write(prediction: Prediction, folder: pathlib.Path, picture_frames: int) -> 
         folder: where; files of the same names are replaced.
         picture_frames: most frames of the moving picture; 0 for no pictures at all.
     """
-    for name in _FILES:  # of an earlier prediction: none of it must stand beside this one
-        (folder / name).unlink(missing_ok=True)
     arrays = prediction.arrays()
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)
-    write_bytes(folder / "poses.npz", packed.getvalue())
     readable = {name: _rounded(value) for name, value in arrays.items()}
     text = json.dumps(readable, allow_nan=False)
+    for name in _FILES:  # of an earlier prediction: none of it must stand beside this one
+        (folder / name).unlink(missing_ok=True)
+    write_bytes(folder / "poses.npz", packed.getvalue())
     write_text(folder / "poses.json", text + "\n")
-    write_bvh(folder / "poses.bvh", prediction.upright, prediction.skeleton, prediction.frame_rate)
-    rigid, of_bvh = bvh_motion(prediction.upright, prediction.skeleton)
-    distance = np.linalg.norm(
-        rigid - convert(prediction.upright, prediction.skeleton, of_bvh), axis=-1
-    ).mean()
+    rigid, of_bvh = write_bvh(
+        folder / "poses.bvh", prediction.upright, prediction.skeleton, prediction.frame_rate
+    )
+    flexible = convert(prediction.upright, prediction.skeleton, of_bvh)
+    distance = np.linalg.norm(rigid - flexible, axis=-1).mean()
     _say(f"poses.bvh: bones of constant length move joints by {1000 * distance:.0f} mm on average")
     print("\n".join(str(folder / name) for name in _FILES[:3]))
     if picture_frames:

@@ -190,7 +190,7 @@ def test_the_sequence_is_in_the_world(drawn, problem):
     assert frame_rate == 50
     assert [motion.name for motion in motions] == ["2D input", "ground truth", "prediction"]
     view = next(i for i, (s, _) in enumerate(problem.views("test")) if s.name == "Walking")
-    sequence, camera = problem.views("test")[view]
+    sequence, _ = problem.views("test")[view]
     recorded = convert(sequence.poses, get_skeleton("h36m_32"), H36M_17) / 1000
     np.testing.assert_allclose(truth.poses[..., 2], recorded[..., 2], atol=1e-5)
     lengths = np.linalg.norm(np.diff(recorded[:, PELVIS], axis=0), axis=-1)
@@ -206,7 +206,6 @@ def test_the_sequence_is_in_the_world(drawn, problem):
     np.testing.assert_allclose(predicted.poses[:, PELVIS], truth.poses[:, PELVIS], atol=1e-5)
     moved = np.linalg.norm(predicted.poses - truth.poses, axis=-1)
     np.testing.assert_allclose(1000 * moved, predicted.errors, atol=0.1)
-    del camera
 
 
 def test_a_camera_can_be_chosen(drawn, problem):
