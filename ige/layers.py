@@ -25,6 +25,37 @@ def compiled_by_xla() -> Iterator[None]:
 
 
 @keras.saving.register_keras_serializable(package="ige")
+class InferenceMode(keras.layers.Layer):
+    """A network that behaves in training as it does afterwards: no dropout, moving statistics.
+
+    A functional model hands its own `training` to every layer, whatever the layer was called with.
+
+    Args:
+        network: the network.
+    """
+
+    def __init__(self, network: keras.Model, **kwargs):
+        super().__init__(**kwargs)
+        self.network = network
+        self.network.trainable = self.trainable
+
+    def call(self, inputs, training=None):
+        return self.network(inputs, training=False)
+
+    def compute_output_spec(self, inputs, training=None):
+        return self.network.compute_output_spec(inputs)
+
+    def get_config(self):
+        network = keras.saving.serialize_keras_object(self.network)
+        return super().get_config() | {"network": network}
+
+    @classmethod
+    def from_config(cls, config):
+        network = keras.saving.deserialize_keras_object(config["network"])
+        return cls(**(config | {"network": network}))
+
+
+@keras.saving.register_keras_serializable(package="ige")
 class Dropout(keras.layers.Dropout):
     """Keras's dropout with a random generator that suits how it is compiled."""
 

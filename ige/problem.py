@@ -90,10 +90,9 @@ class Problem(abc.ABC):
     def loss(self) -> keras.losses.Loss:
         """The loss of a batch."""
 
-    @property
     @abc.abstractmethod
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """What is shown while training."""
+    def get_metrics(self, model: keras.Model) -> list[keras.metrics.Metric]:
+        """Returns what is shown while a model is trained."""
 
     @abc.abstractmethod
     def prepare(self) -> None:
@@ -173,6 +172,10 @@ class Problem(abc.ABC):
             if keras.backend.standardize_dtype(outputs.dtype) != "float32":
                 outputs = keras.layers.Activation("linear", name="as_float32")(outputs)
             return keras.Model(inputs, self.postprocess(outputs))
+
+    def for_prediction(self, model: keras.Model) -> keras.Model:
+        """Returns a loaded model as it is used after training: with one prediction per example."""
+        return model
 
     def check_model(self, model: keras.Model, origin: str) -> None:
         """Refuses a loaded model that was made for other inputs or outputs.

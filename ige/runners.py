@@ -61,6 +61,7 @@ def load_trained(
     model = checkpoints.load_model(epoch)
     position = Position(epoch)
     path = checkpoints.path(position)
+    model = problem.for_prediction(model)
     if with_data:
         problem.check_model(model, str(path))
     seconds = checkpoints.verify(position).seconds

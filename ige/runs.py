@@ -27,6 +27,8 @@ _FILE = "config.json"
 # What of the provenance tells data apart; the rest follows from it and from the parameters.
 _DATA = ("dataset", "version", "layout", "files")
 _TRAINING_ONLY = ("train.", "keras.", "exponential_decay.")
+# How far a trained network descends.
+_EVALUATION_ONLY = ".test_steps"
 _ABSENT = "(none)"
 
 
@@ -152,7 +154,12 @@ class RunRecord:
             for key in sorted(old.keys() | new.keys())
             if old.get(key) != new.get(key) and not (for_evaluation and _is_training_only(key))
         }
-        refused = [key for key in different if key.rpartition(".")[0] not in replaceable]
+        refused = [
+            key
+            for key in different
+            if key.rpartition(".")[0] not in replaceable
+            and not (for_evaluation and key.endswith(_EVALUATION_ONLY))
+        ]
         if refused:
             changes = "; ".join(
                 f"{key}: {different[key][0]} -> {different[key][1]}" for key in refused

@@ -13,7 +13,7 @@ import gin
 import keras
 import tensorflow as tf
 
-from ige import distribution
+from ige import distribution, transfer
 from ige.checkpoints import Checkpoints, Position, TrainingState
 from ige.costs import count_parameters
 from ige.errors import UserError
@@ -233,9 +233,11 @@ def train(
 
         stop = stack.enter_context(StopRequest())
         keras.utils.set_random_seed(seed)
-        with precision(dtype_policy):
+        # A run that goes on has its weights, and need not have those that it began with.
+        with precision(dtype_policy), transfer.skipped(state is not None):
             model = _build(problem, inference_fn, model_fn)
-        model.compile(optimizer, problem.loss, metrics=problem.metrics, jit_compile=jit_compile)
+        metrics = problem.get_metrics(model)
+        model.compile(optimizer, problem.loss, metrics=metrics, jit_compile=jit_compile)
         distribution.synchronise_batch_norm(model)
         loop = StepLoop(model, feed.fetch, feed.chunks.element_spec, jit_compile)
         checkpoints.judged_by = _judged_by(model, problem, loop.figures)

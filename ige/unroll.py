@@ -221,6 +221,26 @@ class UnrolledOptimizer(keras.layers.Layer, abc.ABC):
         return cls(**(config | _bound_test_steps(cls)))
 
 
+def descent(model: keras.Model) -> UnrolledOptimizer | None:
+    """Returns the unrolled optimiser of a functional model, None if it has none."""
+    found = (layer for layer in model.layers if isinstance(layer, UnrolledOptimizer))
+    return next(found, None)
+
+
+def num_steps(model: keras.Model) -> int:
+    """Returns how many steps a functional model descends in training, 0 without an optimiser."""
+    layer = descent(model)
+    return layer.num_steps if layer else 0
+
+
+@keras.saving.register_keras_serializable(package="ige")
+class LastIterate(keras.layers.Layer):
+    """What a descent ends with: (batch, iterates, ...) -> (batch, ...)."""
+
+    def call(self, iterates):
+        return iterates[:, -1]
+
+
 @keras.saving.register_keras_serializable(package="ige")
 class UnrolledSGD(UnrolledOptimizer):
     """Gradient descent: m <- |momentum| m + clip(gradient); x <- x - learning_rate m.

@@ -57,8 +57,7 @@ class LineProblem(TfdsProblem):
     def loss(self):
         return keras.losses.MeanSquaredError()
 
-    @property
-    def metrics(self):
+    def get_metrics(self, model):
         return [keras.metrics.MeanAbsoluteError(name="mae")]
 
     def load_arrays(self, split):

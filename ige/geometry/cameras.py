@@ -66,16 +66,21 @@ def perspective(points: Array) -> tf.Tensor:
     return safe_divide(points[..., :2], points[..., 2:])
 
 
-def distort(coordinates: Array, camera: Camera) -> tf.Tensor:
+def distort(coordinates: Array, radial: Array, tangential: Array) -> tf.Tensor:
     """Applies the lens distortion to ideal normalised coordinates (..., J, 2).
 
     With r^2 = x^2 + y^2, radial k and tangential p: (x, y) (1 + k0 r^2 + k1 r^4 + k2 r^6
     + p0 y + p1 x) + (p1, p0) r^2. This is the model of Human3.6M's own code and of
     3d-pose-baseline; Brown's model has 2 (p0 y + p1 x) in place of p0 y + p1 x.
+
+    Args:
+        coordinates: (..., J, 2).
+        radial: (..., 3), see `Camera`.
+        tangential: (..., 2), see `Camera`.
     """
     coordinates = tf.convert_to_tensor(coordinates)
-    k0, k1, k2 = tf.split(_per_joint(camera.radial, coordinates), 3, axis=-1)
-    tangential = _per_joint(camera.tangential, coordinates)
+    k0, k1, k2 = tf.split(_per_joint(radial, coordinates), 3, axis=-1)
+    tangential = _per_joint(tangential, coordinates)
     swapped = tf.reverse(tangential, axis=[-1])
     square = tf.reduce_sum(tf.square(coordinates), axis=-1, keepdims=True)
     factor = 1 + square * (k0 + square * (k1 + square * k2))
@@ -89,7 +94,7 @@ def project_normalised(points: Array, camera: Camera) -> tf.Tensor:
     Returns:
         (..., J, 2): what `normalise` makes of the pixels. See `perspective` for depths <= 0.
     """
-    return distort(perspective(points), camera)
+    return distort(perspective(points), camera.radial, camera.tangential)
 
 
 def project(points: Array, camera: Camera) -> tf.Tensor:

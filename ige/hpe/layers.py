@@ -1,7 +1,7 @@
 """Layers around a lifting network: what its poses are, and what turns its output into metres."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -10,6 +10,25 @@ from keras import ops
 
 from ige.errors import UserError
 from ige.hpe.skeleton import Skeleton
+
+
+class PoseSpec(keras.layers.InputSpec):
+    """Spec of a 3D pose (joints, 3) that says what the numbers are.
+
+    Args:
+        skeleton: the joints.
+        to_metres: network's outputs, name of a layer -> the same in metres; None if a network is
+            asked for something else: root-relative or standardised poses.
+    """
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        to_metres: Callable[[keras.KerasTensor, str], keras.KerasTensor] | None,
+    ):
+        super().__init__(shape=(skeleton.num_joints, 3), dtype="float32")
+        self.skeleton = skeleton
+        self.to_metres = to_metres
 
 
 class _Description(keras.layers.Layer):
@@ -130,9 +149,9 @@ class BoneLengthScale(keras.layers.Layer):
         self.length = float(length)
 
     def call(self, poses):
-        """(batch, joints, 3), any unit -> (batch, joints, 3) metres."""
+        """(batch, ..., joints, 3), any unit -> the same in metres."""
         scale = self.length / bone_lengths(poses, self.bones)
-        return poses * scale[:, None, None]
+        return poses * scale[..., None, None]
 
     def get_config(self):
         return super().get_config() | {"bones": self.bones, "length": self.length}

@@ -161,10 +161,14 @@ def lift(
         UserError: the network does not describe itself.
     """
     observed, predicted = layers.description(model)
-    call = tf.function(
-        lambda poses: model({"pose_2d": poses}, training=False),
-        input_signature=[tf.TensorSpec((None, *pose_2d.shape[1:]), tf.float32)],
-    )
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *pose_2d.shape[1:]), tf.float32)])
+    def call(poses: tf.Tensor) -> tf.Tensor:
+        # What else it takes describes a distortion, which the camera does not have.
+        frames = tf.shape(poses)[0]
+        none = {tensor.name: tf.zeros((frames, *tensor.shape[1:])) for tensor in model.inputs}
+        return model(none | {"pose_2d": poses}, training=False)
+
     poses = np.empty((len(pose_2d), predicted.skeleton.num_joints, 3), np.float64)
 
     def lift_batch(start: int) -> int:

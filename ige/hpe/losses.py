@@ -99,7 +99,7 @@ def _check_choice(parameter: str, value: Any, choices: Any) -> None:
 @gin.configurable(module="hpe", denylist=["root", "std", "name", "dtype"])
 @keras.saving.register_keras_serializable(package="ige")
 class PoseLoss(keras.losses.Loss):
-    """`pose_error` as a loss.
+    """`pose_error` as a loss; of iterates (batch, n, J, 3) the mean, with weights decay^-t.
 
     Args:
         alignment: see `pose_error`, as for the next seven.
@@ -110,6 +110,8 @@ class PoseLoss(keras.losses.Loss):
         append_root: the midpoint of several root joints counts as a joint.
         allow_negative_scale: let "opt_scale" mirror a pose through the camera centre.
         std: None or (J, 3), errors are divided by it.
+        iterate_decay: the weight of an iterate is that of the next one times this, above 0; the
+            weights add up to 1. IGE-Net has 0.9: later ones weigh more.
         reduction: over the batch: "sum_over_batch_size" (the mean), "sum", "none" ...; see Keras.
             With "sum" Keras's average over batches weighs the examples of a partial last batch
             less: judge a network by `PoseMetric`, or by another reduction.
@@ -130,6 +132,7 @@ class PoseLoss(keras.losses.Loss):
         append_root: bool = False,
         allow_negative_scale: bool = False,
         std: Sequence[Sequence[float]] | None = None,
+        iterate_decay: float = 0.9,
         reduction: BatchReduction = "sum_over_batch_size",
         name: str = "pose_loss",
         dtype: Any = None,
@@ -139,7 +142,12 @@ class PoseLoss(keras.losses.Loss):
         _check_choice("hpe.PoseLoss.reduction", reduction, BatchReduction)
         if not order > 0:
             raise UserError(f"hpe.PoseLoss.order: got {order}, expected a number above 0")
+        if not iterate_decay > 0:
+            raise UserError(
+                f"hpe.PoseLoss.iterate_decay: got {iterate_decay}, expected a number above 0"
+            )
         super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self._iterate_decay = float(iterate_decay)
         self._options = {
             "alignment": alignment,
             "order": float(order),
@@ -153,13 +161,21 @@ class PoseLoss(keras.losses.Loss):
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Returns the error of every pose (batch,); the base class reduces it."""
-        return pose_error(y_true, y_pred, **self._options)
+        if len(y_pred.shape) == len(y_true.shape):
+            return pose_error(y_true, y_pred, **self._options)
+        errors = pose_error(y_true[:, tf.newaxis], y_pred, **self._options)
+        steps_to_last = tf.range(tf.shape(errors)[1] - 1, -1, -1)
+        weights = self._iterate_decay ** tf.cast(steps_to_last, errors.dtype)
+        return tf.linalg.matvec(errors, weights / tf.reduce_sum(weights))
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"dtype": self.dtype} | self._options
+        options = self._options | {"iterate_decay": self._iterate_decay}
+        return super().get_config() | {"dtype": self.dtype} | options
 
 
-def _error_mm(y_true: tf.Tensor, y_pred: tf.Tensor, **options) -> tf.Tensor:
+def _error_mm(y_true: tf.Tensor, y_pred: tf.Tensor, iterate: int, **options) -> tf.Tensor:
+    if len(y_pred.shape) > len(y_true.shape):
+        y_pred = y_pred[:, iterate]
     # The factor may be negative, as in the report of an evaluation.
     options |= {"order": 1.0, "allow_negative_scale": True}
     return MM_PER_METRE * pose_error(y_true, y_pred, **options)
@@ -175,6 +191,7 @@ class PoseMetric(keras.metrics.MeanMetricWrapper):
         alignment: see `pose_error`, as for the next two; "origin" is MPJPE.
         root: indices of the joints whose midpoint is the root.
         append_root: the midpoint of several root joints counts as a joint.
+        iterate: which of the iterates (batch, n, J, 3), if they are given; -1 is the last.
         name: name of the metric.
         dtype: Keras's type of the computation.
 
@@ -187,6 +204,7 @@ class PoseMetric(keras.metrics.MeanMetricWrapper):
         alignment: Alignment = "origin",
         root: Sequence[int] = (0,),
         append_root: bool = False,
+        iterate: int = -1,
         name: str = "mpjpe_mm",
         dtype: Any = None,
     ):
@@ -195,6 +213,7 @@ class PoseMetric(keras.metrics.MeanMetricWrapper):
             "alignment": alignment,
             "root": _checked_root("PoseMetric", root),
             "append_root": bool(append_root),
+            "iterate": iterate,
         }
         super().__init__(_error_mm, name=name, dtype=dtype, **self._options)
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from ige import unroll
 from ige.errors import UserError
 from ige.geometry import cameras
 from ige.geometry.units import MM_PER_METRE
@@ -30,8 +31,12 @@ _POSES_FOR_RANGES = 100_000
 class HpeProblem(TfdsProblem):
     """Predict a 3D pose in the camera frame, in metres, from a 2D pose.
 
-    Inputs: `pose_2d` (joints, 2), intrinsics-normalised: (pixels - centre) / focal length.
+    Inputs: `pose_2d` (joints, 2), intrinsics-normalised: (pixels - centre) / focal length; if
+    asked, the camera's distortion too, `radial` (3,) and `tangential` (2,).
     Labels: (joints, 3), camera frame, metres; root-relative if asked.
+
+    A network predicts (batch, joints, 3), or all iterates of an unrolled optimiser (batch,
+    iterates, joints, 3); then the last of them is its prediction.
 
     Args:
         dataset: builder of sequences with cameras, such as `@h3m_lift()`.
@@ -45,11 +50,13 @@ class HpeProblem(TfdsProblem):
             are absolute.
         standardise: inputs and labels are standardised with the mean and the deviation of the
             training split, per coordinate; both are saved with the weights.
+        distortion_inputs: networks are given the distortion of the camera too.
         metric_scale: scale predictions to the mean bone length of the training split, for losses
             that leave the scale free.
         validation_subjects: training subjects to hold out; the "best" checkpoint is chosen on them.
             The published protocols hold out none: then it is chosen by the training loss.
         include_procrustes: evaluate the Procrustes-aligned errors too.
+        every_iterate: show the errors of all iterates, of networks that return them.
         count_root: the root joint counts in the averages (as published, although it is 0 by
             definition in root-relative errors: 17 joints instead of 16 lower them by 1/17).
     """
@@ -60,6 +67,7 @@ class HpeProblem(TfdsProblem):
             "hpe.h3m_lift.data_dir",
             "hpe.h3m_lift.manual_dir",
             "hpe.HpeProblem.include_procrustes",
+            "hpe.HpeProblem.every_iterate",
             "hpe.HpeProblem.count_root",
             "hpe.HpeProblem.evaluation_skeleton",
         }
@@ -76,9 +84,11 @@ class HpeProblem(TfdsProblem):
         evaluation_skeleton: str = "h36m_17",
         root_relative: bool = False,
         standardise: bool = False,
+        distortion_inputs: bool = False,
         metric_scale: bool = True,
         validation_subjects: tuple[str, ...] | list[str] = (),
         include_procrustes: bool = True,
+        every_iterate: bool = False,
         count_root: bool = True,
     ):
         super().__init__(dataset)
@@ -99,9 +109,11 @@ class HpeProblem(TfdsProblem):
         conversion_matrix(self.skeleton, self.evaluation_skeleton)  # refuses what cannot be had
         self._root_relative = root_relative
         self._standardise = standardise
+        self._distortion_inputs = distortion_inputs
         self._metric_scale = metric_scale
         self._validation_subjects = tuple(validation_subjects)
         self._include_procrustes = include_procrustes
+        self._every_iterate = every_iterate
         self._count_root = count_root
 
     @property
@@ -124,25 +136,35 @@ class HpeProblem(TfdsProblem):
 
     @property
     def input_spec(self) -> dict[str, keras.layers.InputSpec]:
-        shape = (self.input_skeleton.num_joints, 2)
-        return {"pose_2d": keras.layers.InputSpec(shape=shape, dtype="float32")}
+        shapes = {"pose_2d": (self.input_skeleton.num_joints, 2)}
+        if self._distortion_inputs:
+            shapes |= {"radial": (3,), "tangential": (2,)}
+        return {
+            name: keras.layers.InputSpec(shape=shape, dtype="float32")
+            for name, shape in shapes.items()
+        }
 
     @property
-    def output_spec(self) -> keras.layers.InputSpec:
-        return keras.layers.InputSpec(shape=(self.skeleton.num_joints, 3), dtype="float32")
+    def output_spec(self) -> layers.PoseSpec:
+        absolute = not self._root_relative and not self._standardise
+        return layers.PoseSpec(self.skeleton, self._in_metres if absolute else None)
 
     @property
     def loss(self) -> PoseLoss:
         std = self._statistics["pose_3d"][1].tolist() if self._standardise else None
         return self._loss_class(root=self.root, std=std)
 
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        alignments = ["origin"] if self._root_relative else ["origin", "opt_scale"]
-        names = {"origin": "mpjpe_mm", "opt_scale": "opt_scale_mm"}
+    def get_metrics(self, model: keras.Model) -> list[keras.metrics.Metric]:
+        names = {"origin": "mpjpe_mm"}
+        if not self._root_relative:
+            names["opt_scale"] = "opt_scale_mm"
+        suffixes = {-1: ""}
+        if self._every_iterate:
+            suffixes |= {iterate: f"_{iterate}" for iterate in range(unroll.num_steps(model))}
         return [
-            PoseMetric(alignment=alignment, root=self.root, append_root=True, name=names[alignment])
-            for alignment in alignments
+            PoseMetric(alignment, self.root, True, iterate, name + suffix)
+            for iterate, suffix in suffixes.items()
+            for alignment, name in names.items()
         ]
 
     @property
@@ -221,6 +243,11 @@ class HpeProblem(TfdsProblem):
         rows = sum(len(sequence.poses) for sequence, _ in views)
         pose_2d = np.empty((rows, *self.input_spec["pose_2d"].shape), np.float32)
         pose_3d = np.empty((rows, *self.output_spec.shape), np.float32)
+        distortion = {
+            name: np.empty((rows, *spec.shape), np.float32)
+            for name, spec in self.input_spec.items()
+            if name != "pose_2d"
+        }
         end = 0
         progress = tqdm(total=rows, desc=f"{split} poses", unit=" poses", leave=False, disable=None)
         with progress:
@@ -228,8 +255,11 @@ class HpeProblem(TfdsProblem):
                 (sequence, *_), camera_ids = zip(*group, strict=True)
                 start, end = end, end + len(camera_ids) * len(sequence.poses)
                 pose_2d[start:end], pose_3d[start:end] = self._rows(sequence, camera_ids)
+                for name, array in distortion.items():
+                    of_each = [getattr(sequence.cameras[camera], name) for camera in camera_ids]
+                    array[start:end] = np.repeat(of_each, len(sequence.poses), axis=0)
                 progress.update(end - start)
-        return {"pose_2d": pose_2d}, pose_3d
+        return {"pose_2d": pose_2d} | distortion, pose_3d
 
     @functools.cached_property
     def _statistics(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -259,7 +289,14 @@ class HpeProblem(TfdsProblem):
     def postprocess(self, outputs: keras.KerasTensor) -> keras.KerasTensor:
         return layers.PredictedPose(self.skeleton, name="predicted_pose")(self._in_metres(outputs))
 
-    def _in_metres(self, outputs: keras.KerasTensor) -> keras.KerasTensor:
+    def for_prediction(self, model: keras.Model) -> keras.Model:
+        if len(model.output_shape) == len(self.output_spec.shape) + 1:
+            return model
+        return keras.Model(model.inputs, unroll.LastIterate(name="last_iterate")(model.output))
+
+    def _in_metres(
+        self, outputs: keras.KerasTensor, name: str = "metric_scale"
+    ) -> keras.KerasTensor:
         if self._standardise:
             layer = layers.standardise(*self._statistics["pose_3d"], True, "unstandardise_3d")
             return layer(outputs)
@@ -271,7 +308,8 @@ class HpeProblem(TfdsProblem):
                 np.linalg.norm(labels[:, child] - labels[:, parent], axis=-1).mean(dtype=np.float64)
                 for child, parent in bones
             ]
-            return layers.BoneLengthScale(bones, sum(lengths), name="metric_scale")(outputs)
+            layer = layers.BoneLengthScale(bones, sum(lengths), dtype="float32", name=name)
+            return layer(outputs)
         return outputs
 
     def check_model(self, model: keras.Model, origin: str) -> None:

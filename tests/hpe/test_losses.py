@@ -161,6 +161,7 @@ def test_loss_round_trip():
         "append_root": True,
         "allow_negative_scale": True,
         "std": [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]],
+        "iterate_decay": 0.5,
         "reduction": "sum",
         "name": "distance",
         "dtype": "float64",
@@ -189,7 +190,7 @@ def test_loss_is_configurable():
 
 def test_metric_round_trip():
     options = {"alignment": "opt_scale", "root": [0, 1], "append_root": True}
-    options |= {"name": "scaled", "dtype": "float32"}
+    options |= {"iterate": 2, "name": "scaled", "dtype": "float32"}
     metric = PoseMetric(**options)
     assert metric.get_config() == options
     again = keras.metrics.deserialize(keras.metrics.serialize(metric))

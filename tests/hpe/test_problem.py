@@ -348,8 +348,8 @@ def test_loss_and_metrics_know_the_root():
     """Left and right hip of the 16 joints; the midpoint of the hips is the 17th joint."""
     hips = [get_skeleton("h36m_16").index(f"{side}_hip") for side in ("left", "right")]
     assert problem().loss.get_config()["root"] == hips
-    assert [metric.name for metric in problem().metrics] == ["mpjpe_mm", "opt_scale_mm"]
-    assert [metric.name for metric in standardised().metrics] == ["mpjpe_mm"]
-    for metric in problem().metrics:
+    assert [metric.name for metric in problem().get_metrics(None)] == ["mpjpe_mm", "opt_scale_mm"]
+    assert [metric.name for metric in standardised().get_metrics(None)] == ["mpjpe_mm"]
+    for metric in problem().get_metrics(None):
         assert metric.get_config()["root"] == hips
         assert metric.get_config()["append_root"]

@@ -1,0 +1,70 @@
+"""Weights that a network takes over from another run, for methods of several stages."""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+import keras
+
+from ige import configs
+from ige.checkpoints import Checkpoints, Position
+from ige.errors import UserError
+from ige.runs import default_model_dir
+
+_skipped = contextvars.ContextVar("skipped", default=False)
+
+
+@contextlib.contextmanager
+def skipped(skip: bool = True) -> Iterator[None]:
+    """Meanwhile `initialise` does nothing: all weights will come from a checkpoint."""
+    token = _skipped.set(skip)
+    try:
+        yield
+    finally:
+        _skipped.reset(token)
+
+
+def initialise(network: keras.Model, task: str, model_id: str, parameter: str) -> None:
+    """Gives a network the weights of the layers of the same names in another run.
+
+    That is the last checkpoint of the run whose folder is beside those of the same task. The other
+    run may have more layers.
+
+    Args:
+        network: the network, or a part of one.
+        task: 'hpe', the folder of the configs of the task.
+        model_id: name of the run, as in `default_model_dir.model_id`.
+        parameter: gin parameter that names it, for messages.
+
+    Raises:
+        UserError: there is no such run, or its layers are others.
+    """
+    if _skipped.get():
+        return
+    config = f"{task}/{model_id}"
+    folder = default_model_dir(config, model_id=model_id)
+    checkpoints = Checkpoints(folder)
+    epochs = checkpoints.epochs()
+    if not epochs:
+        known = config in configs.list_configs(configs.config_folder())
+        command = f"python -m ige --gin_file={config if known else f'{task}/...'} --command=train"
+        if not known:
+            command += f" --gin_param=\"default_model_dir.model_id='{model_id}'\""
+        raise UserError(
+            f"{parameter}: no trained model {model_id!r} in {folder}; make it with `{command}`, or "
+            "name another run"
+        )
+    path = checkpoints.path(Position(epochs[-1]))
+    saved = {layer.name: layer for layer in checkpoints.load_model(epochs[-1]).layers}
+    for layer in network.layers:
+        if not layer.weights:
+            continue
+        weights = saved[layer.name].get_weights() if layer.name in saved else []
+        expected, got = [tuple(w.shape) for w in layer.weights], [w.shape for w in weights]
+        if expected != got:
+            raise UserError(
+                f"{parameter}: layer {layer.name!r} has weights of shapes {got or 'none'} in {path}"
+                f", {expected} here; name a run of the same network"
+            )
+        layer.set_weights(weights)
+    print(f"starting from {path}")
