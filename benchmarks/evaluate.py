@@ -33,7 +33,7 @@ def main() -> None:
     errors = metrics.frame_errors(
         predictions, truth, sequences, root=skeleton.index("pelvis"), include_procrustes=True
     )
-    table = metrics.format_table(metrics.summarise(errors, sequences % _ACTIONS))
+    table = metrics.format_summary(metrics.summarise(errors, sequences % _ACTIONS))
     seconds = time.perf_counter() - start
     print(table)
     print(f"{poses:,} poses in {seconds:.1f} s (at most {SECONDS:g}); {machine}")

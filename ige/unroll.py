@@ -227,12 +227,6 @@ def descent(model: keras.Model) -> UnrolledOptimizer | None:
     return next(found, None)
 
 
-def num_steps(model: keras.Model) -> int:
-    """Returns how many steps a functional model descends in training, 0 without an optimiser."""
-    layer = descent(model)
-    return layer.num_steps if layer else 0
-
-
 @keras.saving.register_keras_serializable(package="ige")
 class LastIterate(keras.layers.Layer):
     """What a descent ends with: (batch, iterates, ...) -> (batch, ...)."""

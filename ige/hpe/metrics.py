@@ -4,6 +4,7 @@ Definitions: Martinez et al. 2017 and Pavllo et al. 2019 (MPJPE, P-MPJPE, N-MPJP
 al. 2017 (one transform per sequence), Mehta et al. 2017 (PCK, AUC).
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -246,29 +247,44 @@ def summarise(errors: Errors, groups: Sequence[str] | np.ndarray) -> dict[str, A
     }
 
 
-def format_table(summary: dict[str, Any], title: str = "action") -> str:
+def format_summary(summary: dict[str, Any], title: str = "action") -> str:
     """Returns a summary as a table in plain text: a row per group, then the two averages.
-
-    Columns of which nothing is defined are left out; a single undefined value is a dash.
 
     Args:
         summary: from `summarise`.
         title: heading of the first column.
     """
-    shown = [metric for metric, mean in summary["over_frames"].items() if mean is not None]
-    headings = list(zip(*(METRICS[metric] for metric in shown), strict=True))
-    rows = [("", *headings[0]), ("", *headings[1]), (title, *headings[2])]
     averages = {
         "mean over actions": summary["over_actions"],
         "mean over frames": summary["over_frames"],
     }
-    for name, means in (summary["by_action"] | averages).items():
-        cells = ("-" if means[metric] is None else f"{means[metric]:.2f}" for metric in shown)
-        rows.append((name, *cells))
+    return format_table([summary["by_action"], averages], title)
+
+
+def format_table(blocks: Sequence[dict[str, dict[str, float | None]]], title: str) -> str:
+    """Returns errors as a table in plain text.
+
+    Columns of which nothing is defined are left out; a single undefined value is a dash.
+
+    Args:
+        blocks: rows between two rules: name of a row -> metric -> error.
+        title: heading of the first column.
+    """
+    *_, last = blocks[-1].values()
+    shown = [metric for metric, mean in last.items() if mean is not None]
+    headings = list(zip(*(METRICS[metric] for metric in shown), strict=True))
+    table = [[("", *headings[0]), ("", *headings[1]), (title, *headings[2])]]
+    for block in blocks:
+        table.append([])
+        for name, means in block.items():
+            cells = ("-" if means[metric] is None else f"{means[metric]:.2f}" for metric in shown)
+            table[-1].append((name, *cells))
+    rows = itertools.chain.from_iterable(table)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]
+
+    def line(row: tuple[str, ...]) -> str:
+        cells = map(str.rjust, row[1:], widths[1:])
+        return "  ".join([row[0].ljust(widths[0]), *cells]).rstrip()
+
     rule = "-" * (sum(widths) + 2 * len(shown))
-    return "\n".join([*lines[:3], rule, *lines[3:-2], rule, *lines[-2:]])
+    return f"\n{rule}\n".join("\n".join(map(line, block)) for block in table)

@@ -160,12 +160,23 @@ class HpeProblem(TfdsProblem):
             names["opt_scale"] = "opt_scale_mm"
         suffixes = {-1: ""}
         if self._every_iterate:
-            suffixes |= {iterate: f"_{iterate}" for iterate in range(unroll.num_steps(model))}
+            steps = range(self._descent(model).num_steps)
+            suffixes |= {step: f"_{step}" for step in steps}
         return [
             PoseMetric(alignment, self.root, True, iterate, name + suffix)
             for iterate, suffix in suffixes.items()
             for alignment, name in names.items()
         ]
+
+    def _descent(self, model: keras.Model) -> unroll.UnrolledOptimizer:
+        """Returns the unrolled optimiser that `every_iterate` asks for."""
+        layer = unroll.descent(model)
+        if layer is None:
+            raise UserError(
+                "hpe.HpeProblem.every_iterate: got True for a network that makes one prediction, "
+                "expected one that descends an energy, such as hpe/ige4-b128-1"
+            )
+        return layer
 
     @property
     def has_validation(self) -> bool:
@@ -347,8 +358,31 @@ class HpeProblem(TfdsProblem):
 
     def report(self, model: keras.Model, split: str, batch_size: int) -> Report:
         """Returns the table of errors per action, in mm; see `ige.hpe.metrics`."""
-        views = self.views(split)
+        if self._every_iterate:
+            self._descent(model)
+            model = keras.Model(model.inputs, model.get_layer("last_iterate").input)
         predictions = self.predict(model, split, batch_size)
+        iterates = np.moveaxis(predictions, 1, 0) if self._every_iterate else [predictions]
+        summaries = [self._summary(poses, split) for poses in iterates]
+        target = self.evaluation_skeleton
+        counted = target.num_joints - (not self._count_root)
+        joints = (
+            f"{counted} joints of {target.name}, root {'' if self._count_root else 'not '}counted"
+        )
+        poses = self.examples_per_epoch(split)
+        text = f"{split}: {poses:,} poses; {joints}\n{metrics.format_summary(summaries[-1])}"
+        figures = summaries[-1]["over_actions"] | summaries[-1]
+        figures |= {"joints": joints, "poses": poses, "labels": metrics.LABELS}
+        if self._every_iterate:
+            means = [summary["over_actions"] for summary in summaries]
+            rows = {str(step): errors for step, errors in enumerate(means)}
+            text += f"\n\nmeans over actions\n{metrics.format_table([rows], 'iterate')}"
+            figures["iterates"] = means
+        return Report(text, figures)
+
+    def _summary(self, predictions: np.ndarray, split: str) -> dict[str, Any]:
+        """Returns the errors of predictions (poses, joints, 3) for a split, per action, in mm."""
+        views = self.views(split)
         _, labels = self.arrays(split)
         frames = [len(sequence.poses) for sequence, _ in views]
         target = self.evaluation_skeleton
@@ -364,12 +398,4 @@ class HpeProblem(TfdsProblem):
             absolute=not self._root_relative,
         )
         actions = np.repeat([sequence.action for sequence, _ in views], frames)
-        summary = metrics.summarise(errors, actions)
-        counted = target.num_joints - (not self._count_root)
-        joints = (
-            f"{counted} joints of {target.name}, root {'' if self._count_root else 'not '}counted"
-        )
-        text = f"{split}: {len(labels):,} poses; {joints}\n{metrics.format_table(summary)}"
-        figures = summary["over_actions"] | summary
-        figures |= {"joints": joints, "poses": len(labels), "labels": metrics.LABELS}
-        return Report(text, figures)
+        return metrics.summarise(errors, actions)

@@ -8,7 +8,7 @@ import pytest
 
 from ige.errors import UserError
 from ige.hpe import metrics
-from ige.hpe.metrics import format_table, frame_errors, summarise
+from ige.hpe.metrics import format_summary, format_table, frame_errors, summarise
 
 # Root and two joints, mm.
 TRUE = np.array([[0.0, 0, 4000], [300, 0, 4000], [0, 400, 4000]])
@@ -225,7 +225,7 @@ def test_table():
     errors = {"mpjpe": np.array([1.0, 2, 3, 10]), "mpjve": np.array([np.nan, 4, 6, np.nan])}
     errors["auc"] = np.array([100.0, 50, 0, 75])
     errors["opt_scale"] = np.full(4, np.nan)
-    table = format_table(summarise(errors, ["Walking", "Walking", "Walking", "Eating"]))
+    table = format_summary(summarise(errors, ["Walking", "Walking", "Walking", "Eating"]))
     assert table.splitlines() == [
         "                           MPJPE     MPJVE          AUC",
         "                   root-relative  velocity  0 to 150 mm",
@@ -241,7 +241,7 @@ def test_table():
 
 def test_table_names_its_groups():
     errors = {"mpjpe": np.array([1.0])}
-    assert format_table(summarise(errors, ["S9"]), "subject").splitlines()[2].split() == [
+    assert format_summary(summarise(errors, ["S9"]), "subject").splitlines()[2].split() == [
         "subject",
         "mm",
     ]
