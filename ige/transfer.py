@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import keras
 
-from ige import configs
+from ige import configs, distribution
 from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
 from ige.runs import default_model_dir
@@ -51,8 +51,8 @@ def initialise(network: keras.Model, task: str, model_id: str, parameter: str) -
         if not known:
             command += f" --gin_param=\"default_model_dir.model_id='{model_id}'\""
         raise UserError(
-            f"{parameter}: no trained model {model_id!r} in {folder}; make it with `{command}`, or "
-            "name another run"
+            f"{parameter}: no trained model {model_id!r} in {folder}; make it with `{command}` and "
+            "the --gin_param of this run, or name another run"
         )
     path = checkpoints.path(Position(epochs[-1]))
     saved = {layer.name: layer for layer in checkpoints.load_model(epochs[-1]).layers}
@@ -67,4 +67,5 @@ def initialise(network: keras.Model, task: str, model_id: str, parameter: str) -
                 f", {expected} here; name a run of the same network"
             )
         layer.set_weights(weights)
-    print(f"starting from {path}")
+    if distribution.is_chief():
+        print(f"starting from {path}")

@@ -42,6 +42,7 @@ def ige(tiny, models, capsys):
             *tiny,
             f"default_model_dir.base_dir = {str(models)!r}",
             "hpe.get_baseline_inference.filters = 16",
+            *small_ige(name),
             *bindings,
         ]
         arguments = [f"--gin_param={binding}" for binding in small]
@@ -52,8 +53,33 @@ def ige(tiny, models, capsys):
     return run
 
 
+def small_ige(name):
+    """Returns what keeps a descent small: XLA takes its time to compile the steps of it."""
+    if "ige" not in name:
+        return []
+    terms = {"feasibility": "FeasibilityEnergy", "consistency": "ConsistencyEnergy"}
+    return [
+        "UnrolledSGD.num_steps = 2",
+        *([] if name == "hpe/ige4-b128-1" else ["train.jit_compile = False"]),
+        *(
+            f"hpe.{energy}.hidden_units = 8"
+            for term, energy in terms.items()
+            if name.rpartition("-")[2] not in terms.keys() - {term}
+        ),
+    ]
+
+
+def train_base(ige, models, name):
+    """Trains what a config starts from, if it starts from a run that there is not yet."""
+    base = re.sub(r"/ige\d+-(b\d+-\d+(-hourglass)?).*", r"/\1", name)
+    if base != name and not Checkpoints(models / base).epochs():
+        status, _, err = ige(base, "train", "--epochs=1")
+        assert status == 0, err
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_trains_continues_and_evaluates(ige, models, name):
+    train_base(ige, models, name)
     status, out, err = ige(name, "train", "--epochs=1")
     assert status == 0, err
     assert re.search(rf"^trained to epoch 1 at [\d,]+ examples/s in {models / name}$", out, re.M)
@@ -94,7 +120,7 @@ def test_every_config_trains_continues_and_evaluates(ige, models, name):
     assert status == 0, err
     assert np.isfinite(np.load(models / "out" / "poses.npz")["poses_camera"]).all()
 
-    source = name.removeprefix("hpe/b128-1-")
+    source = name.rpartition("-")[2]
     expected = source if source in ("hourglass", "finetuned", "detections") else "projection"
     assert figures["trained_with"]["hpe.h3m_lift.keypoints"] == repr(expected)
 
@@ -258,6 +284,69 @@ def test_best_is_chosen_on_the_held_out_subjects(ige, models):
     status, out, err = ige(NAME, "evaluate", bindings=[*held_out, "evaluate.split = 'validation'"])
     assert status == 0, err
     assert "validation: " in out
+
+
+@pytest.fixture
+def descending(ige, trained):
+    """Runs a command on a small network that descends an energy, trained for an epoch."""
+
+    def run(command, *flags, bindings=()):
+        named = ["default_model_dir.model_id = 'descending'", *bindings]
+        return ige("hpe/ige4-b128-1-feasibility", command, *flags, bindings=named)
+
+    assert run("train", "--epochs=1")[0] == 0
+    return run
+
+
+def test_evaluation_shows_every_iterate_and_further_steps(descending, models):
+    path = models / "hpe/descending/evaluation.json"
+    bindings = ["UnrolledSGD.test_steps = 4", "every_iterate = True"]
+    status, out, err = descending("evaluate", bindings=bindings)
+    assert status == 0, err
+    assert "trained with ige.UnrolledSGD.test_steps = None, evaluated with 4\n" in out
+    further = json.loads(path.read_text())
+    assert further["evaluated_with"]["ige.UnrolledSGD.test_steps"] == "4"
+    assert len(further["iterates"]) == 5
+    assert further["iterates"][4] == further["over_actions"]
+    table = out.partition("means over actions\n")[2].splitlines()
+    for step in range(5):
+        error = further["iterates"][step]["mpjpe"]
+        assert table[4 + step].split()[:2] == [str(step), f"{error:.2f}"]
+    assert descending("evaluate")[0] == 0
+    figures = json.loads(path.read_text())
+    assert "iterates" not in figures
+    assert figures["over_actions"] == pytest.approx(further["iterates"][2])
+    assert figures["flops"] < further["flops"]
+
+
+@pytest.mark.usefixtures("trained")
+def test_only_a_descent_has_iterates(ige):
+    status, _, err = ige(NAME, "evaluate", bindings=["hpe.HpeProblem.every_iterate = True"])
+    assert status == 2
+    assert err == (
+        "ige: hpe.HpeProblem.every_iterate: got True for a network that makes one prediction, "
+        "expected one that descends an energy, such as hpe/ige4-b128-1\n"
+    )
+
+
+def test_a_run_goes_on_without_the_run_that_it_started_from(descending, models):
+    """And shows, when asked, the errors of every iterate while it trains."""
+    (models / NAME).rename(models / "elsewhere")
+    try:
+        again = descending("train", "--epochs=2", bindings=["every_iterate = True"])
+        overwritten = descending("train", bindings=["train.overwrite = True"])
+    finally:
+        (models / "elsewhere").rename(models / NAME)
+    status, out, err = again
+    assert status == 0, err
+    assert "starting from" not in out
+    figures = Checkpoints(models / "hpe/descending").verify(Position(2)).history[-1]
+    names = {f"{name}_mm{step}" for name in ("mpjpe", "opt_scale") for step in ("", "_0", "_1")}
+    assert figures.keys() == names | {"loss"}
+    status, _, err = overwritten
+    assert status == 2
+    assert err.startswith("ige: hpe.get_ige_inference.init_model_id: no trained model 'b128-1' in ")
+    assert Checkpoints(models / "hpe/descending").epochs() == [1, 2]  # nothing is lost
 
 
 @pytest.mark.usefixtures("trained")

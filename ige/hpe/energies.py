@@ -96,7 +96,10 @@ class _Term(keras.layers.Layer):
         self._options = counts | numbers
         self.hidden, self.outputs = (
             keras.layers.Dense(
-                units, kernel_initializer=keras.initializers.VarianceScaling(init_scale), name=name
+                units,
+                kernel_initializer=keras.initializers.VarianceScaling(init_scale),
+                dtype=self.dtype_policy,
+                name=name,
             )
             for name, units in (("hidden", hidden_units), ("outputs", num_outputs))
         )
@@ -177,12 +180,12 @@ class ConsistencyEnergy(_Term):
     def observe(self, pose_2d: keras.KerasTensor) -> keras.KerasTensor:
         """Returns, with layers of its own, what the hidden units (batch, units) get from observed
         joints (batch, joints, 2)."""
-        distances = PairDistances(dtype="float32", name="observed_distances")(pose_2d)
+        distances = PairDistances(dtype=self.compute_dtype, name="observed_distances")(pose_2d)
         return keras.layers.Dense(
             self._options["hidden_units"],
             use_bias=False,
             kernel_initializer=keras.initializers.VarianceScaling(self._options["init_scale"]),
-            dtype="float32",
+            dtype=self.dtype_policy,
             name="observed",
         )(distances)
 

@@ -8,7 +8,7 @@ import pytest
 
 from ige.errors import UserError
 from ige.hpe import metrics
-from ige.hpe.metrics import format_summary, format_table, frame_errors, summarise
+from ige.hpe.metrics import format_summary, frame_errors, summarise
 
 # Root and two joints, mm.
 TRUE = np.array([[0.0, 0, 4000], [300, 0, 4000], [0, 400, 4000]])

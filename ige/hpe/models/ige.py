@@ -86,11 +86,11 @@ def get_ige_inference(
     conditions, terms = {}, {}
     if feasibility is not None:
         hips = [output_spec.skeleton.index(f"{side}_hip") for side in ("left", "right")]
-        terms["feasibility"] = feasibility(hips, name="feasibility")
+        terms["feasibility"] = feasibility(hips, dtype="float32", name="feasibility")
     if consistency is not None:
-        terms["consistency"] = term = consistency(name="consistency")
+        terms["consistency"] = term = consistency(dtype="float32", name="consistency")
         conditions = {name: inputs[name] for name in ("pose_2d", "radial", "tangential")}
         conditions["observed"] = term.observe(inputs["pose_2d"])
-    descend = optimizer(PoseEnergy(**terms), return_energies=True, name="descent")
+    descend = optimizer(PoseEnergy(**terms, dtype="float32"), return_energies=True, name="descent")
     iterates, _ = descend(start, conditions)
     return iterates
