@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 _RANKS = {"best": 0.0, "median": 0.5, "worst": 1.0}
 _EXAMPLES = 2
 _FRAME_RATE = 50.0  # Human3.6M
-# Of poses with errors: a page of 15 MB.
+# Of a page, every iterate counted.
 _VIEWER_POSES = 3000
-# What is drawn of a descent does not change with more.
+# Of a figure, from all over the split.
 _DESCENT_POSES = 20_000
-# As far as a joint is drawn that has no image, see `project`: metres, focal lengths.
+# Where a joint is drawn that the camera cannot see, see `project`: metres, focal lengths.
 _MIN_DEPTH, _MAX_RADIUS = 0.1, 2.0
 
 
@@ -96,6 +96,8 @@ class _Descent:
         self.iterates = ["first guess", *between, f"step {steps}: result"]
         self._problem = problem
         self._model = unroll.whole_descent(model)
+        # To compile it takes longer than these few batches.
+        self._model.run_eagerly = True
         self._views = problem.views(split)
         self._inputs, self._labels = problem.arrays(split)
         self._batch_size = batch_size
