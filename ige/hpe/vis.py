@@ -288,7 +288,7 @@ def draw_descent(energies: np.ndarray, errors: Mapping[str, np.ndarray], num_ste
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_bands(left, {"": energies - energies[:, :1]})
-    left.set_ylabel("change of energy since the first guess")
+    left.set_ylabel("energy minus that at step 0")
     _draw_bands(right, errors)
     right.set_ylabel("error (mm)")
     right.set_ylim(bottom=0)
