@@ -28,9 +28,9 @@ class Motion:
     Attributes:
         name: what they are, for a legend: 'ground truth', 'prediction'.
         poses: (frames, joints, 3) in metres, z up; or (frames, joints, 2) in an image, x right and
-            y down.
+            y down. Those that a descent went through are (frames, iterates, joints, 3 or 2).
         skeleton: names and bones of the joints.
-        errors: (frames, joints) mm, if they are known.
+        errors: (frames, joints) or (frames, iterates, joints) mm, if they are known.
         unit: of 2D poses.
     """
 
@@ -41,13 +41,19 @@ class Motion:
     unit: str = "px"
 
     def __post_init__(self):
-        frames, joints, dimensions = self.poses.shape
+        *_, joints, dimensions = self.poses.shape
+        assert self.poses.ndim in (3, 4)
         assert joints == self.skeleton.num_joints
         assert dimensions in (2, 3)
-        assert self.errors is None or self.errors.shape == (frames, joints)
+        assert self.errors is None or self.errors.shape == self.poses.shape[:-1]
 
     def __len__(self) -> int:
         return len(self.poses)
+
+    @property
+    def iterates(self) -> int | None:
+        """How many iterates each frame has, if it has any."""
+        return self.poses.shape[1] if self.poses.ndim == 4 else None
 
     def __getitem__(self, frames: slice) -> "Motion":
         """Returns some of the frames."""

@@ -1,16 +1,21 @@
-"""What `vis` draws for a lifting network: examples, errors, a sequence that moves."""
+"""What `vis` draws for a lifting network: examples, errors, a sequence that moves, a descent."""
 
+import math
 import pathlib
+import sys
 from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
+from matplotlib.figure import Figure
 
+from ige import unroll
 from ige.errors import UserError, nearest
 from ige.figures import save
 from ige.geometry import alignment
 from ige.geometry.units import MM_PER_METRE
 from ige.hpe import drawing, vis
+from ige.hpe.energies import project
 from ige.hpe.gif import write_gif
 from ige.hpe.motion import Motion, shown
 from ige.hpe.skeleton import Skeleton, convert, get_skeleton
@@ -23,7 +28,12 @@ if TYPE_CHECKING:
 _RANKS = {"best": 0.0, "median": 0.5, "worst": 1.0}
 _EXAMPLES = 2
 _FRAME_RATE = 50.0  # Human3.6M
-_VIEWER_FRAMES = 3000
+# Of a page, every iterate counted.
+_VIEWER_POSES = 3000
+# Of a figure, from all over the split.
+_DESCENT_POSES = 20_000
+# Where a joint is drawn that the camera cannot see, see `project`: metres, focal lengths.
+_MIN_DEPTH, _MAX_RADIUS = 0.1, 2.0
 
 
 class _Predictions:
@@ -60,12 +70,88 @@ class _Predictions:
         )
         self.truth, self.predicted = (poses - poses[:, root] for poses in (truth, predicted))
         self.scaled = alignment.scale_aligned(self.predicted, self.truth).numpy()
-        self.errors = MM_PER_METRE * np.linalg.norm(self.scaled - self.truth, axis=-1)
+        self.errors = _errors(self.scaled, self.truth)
         self.counted = problem.counted_joints
 
     def view_of(self, row: int) -> int:
         """Returns the view that a row belongs to."""
         return int(np.searchsorted(self.starts, row, side="right")) - 1
+
+
+class _Descent:
+    """What a network goes through that descends an energy from an absolute pose.
+
+    Its poses are scaled about the camera centre to be nearest to the truth, as its loss has them:
+    that leaves their projections as they are.
+
+    Attributes:
+        iterates: what they are called, from the first guess to the result.
+    """
+
+    def __init__(self, problem: "HpeProblem", model: keras.Model, split: str, batch_size: int):
+        layer = unroll.descent(model)
+        self._num_steps = layer.num_steps
+        steps = layer.test_steps or layer.num_steps
+        between = [f"step {step}" for step in range(1, steps)]
+        self.iterates = ["first guess", *between, f"step {steps}: result"]
+        self._problem = problem
+        self._model = unroll.whole_descent(model)
+        # To compile it takes longer than these few batches.
+        self._model.run_eagerly = True
+        self._views = problem.views(split)
+        self._inputs, self._labels = problem.arrays(split)
+        self._batch_size = batch_size
+
+    def _predict(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the iterates (n, steps + 1, joints, 3) in metres and their energies."""
+        return self._model.predict(
+            {name: array[rows] for name, array in self._inputs.items()},
+            batch_size=self._batch_size,
+            verbose=int(sys.stdout.isatty()),
+        )
+
+    def _measured(self, poses: np.ndarray) -> np.ndarray:
+        """Returns poses in the joints that errors are measured on."""
+        return convert(poses, self._problem.skeleton, self._problem.evaluation_skeleton)
+
+    def figure(self) -> Figure:
+        """Draws energy and errors of poses from all over the split."""
+        rows = slice(None, None, math.ceil(len(self._labels) / _DESCENT_POSES))
+        iterates, energies = self._predict(rows)
+        iterates = self._measured(iterates)
+        truth = np.broadcast_to(self._measured(self._labels[rows])[:, np.newaxis], iterates.shape)
+        errors = {
+            "best scale about the camera": alignment.scale_aligned(iterates, truth),
+            "Procrustes": alignment.procrustes_aligned(iterates, truth),
+        }
+        counted = self._problem.counted_joints
+        errors = {
+            name: _errors(poses, truth)[..., counted].mean(axis=-1)
+            for name, poses in errors.items()
+        }
+        return vis.draw_descent(energies, errors, self._num_steps)
+
+    def motions(self, view: int, rows: slice) -> tuple[Motion, Motion]:
+        """Returns the iterates of some rows of a view, in the world and as the camera sees them."""
+        sequence, camera_id = self._views[view]
+        camera = sequence.cameras[camera_id]
+        iterates, _ = self._predict(rows)
+        seen = project(iterates, camera.radial, camera.tangential, _MIN_DEPTH, _MAX_RADIUS).numpy()
+        truth = self._measured(self._labels[rows])[:, np.newaxis]
+        scaled = alignment.scale_aligned(self._measured(iterates), truth).numpy()
+        upright = drawing.upright(camera.rotation)
+        place = camera.translation / MM_PER_METRE @ camera.rotation.T @ upright
+        errors = _errors(scaled, truth)
+        skeleton = self._problem.evaluation_skeleton
+        return (
+            Motion("prediction", scaled @ upright + place, skeleton, errors),
+            Motion("projection", seen, self._problem.skeleton, unit="focal lengths"),
+        )
+
+
+def _errors(poses: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Returns the distances of the joints (..., joints), mm, of poses in metres."""
+    return MM_PER_METRE * np.linalg.norm(poses - truth, axis=-1)
 
 
 def draw(
@@ -79,6 +165,9 @@ def draw(
     """Writes poses.png, errors.png, sequence.gif and viewer.html; see `Problem.vis`.
 
     Errors are those of the joints relative to the root, at the best scale of each pose.
+
+    For a network that descends an energy there is a descent.png, and viewer.html shows every
+    iterate. Errors there are those of the absolute joints, scaled about the camera centre.
 
     Args:
         problem: an `HpeProblem`.
@@ -103,20 +192,48 @@ def draw(
             "joint error at the best scale",
         ),
     }
+    descent = None
+    if unroll.whole_descent(model) is not None:
+        descent = _Descent(problem, model, split, batch_size)
+        figures["descent.png"] = descent.figure()
     for name, figure in figures.items():
         save(figure, folder / name)
-    seen, truth, predicted = _motions(predictions, problem.input_skeleton, view)
-    write_gif(folder / "sequence.gif", [seen, truth, predicted], _FRAME_RATE)
-    kept, frame_rate = shown(_FRAME_RATE, _VIEWER_FRAMES)
-    write_viewer(
-        folder / "viewer.html",
-        [motion[kept] for motion in (truth, predicted, seen)],
-        predictions.names[view],
-        [str(frame) for frame in range(len(truth))[kept]],
-        frame_rate=frame_rate,
-    )
+    motions = _motions(predictions, problem.input_skeleton, view)
+    write_gif(folder / "sequence.gif", motions, _FRAME_RATE)
+    _write_viewer(folder / "viewer.html", motions, predictions, view, descent)
     paths = [folder / name for name in (*figures, "sequence.gif", "viewer.html")]
     return Pictures(paths, list(figures.values()))
+
+
+def _write_viewer(
+    path: pathlib.Path,
+    motions: tuple[Motion, Motion, Motion],
+    predictions: _Predictions,
+    view: int,
+    descent: _Descent | None,
+) -> None:
+    """Writes the page of a view, of what `_motions` returns, or of all iterates of a descent."""
+    iterates = descent.iterates if descent else []
+    kept, frame_rate = shown(_FRAME_RATE, _VIEWER_POSES // max(1, len(iterates)))
+    seen, truth, predicted = (motion[kept] for motion in motions)
+    shown_there = [truth, predicted, seen]
+    frames = range(len(motions[0]))[kept]
+    if descent:
+        rows = range(*predictions.starts[view : view + 2])[kept]
+        rows = slice(rows.start, rows.stop, rows.step)
+        predicted, projected = descent.motions(view, rows)
+        shown_there = [truth, predicted, seen, projected]
+    title = predictions.names[view]
+    if frames.stop < len(motions[0]):
+        title += f", up to frame {frames[-1]}"
+    write_viewer(
+        path,
+        shown_there,
+        title,
+        [str(frame) for frame in frames],
+        frame_rate=frame_rate,
+        iterates=iterates,
+    )
 
 
 def _rows_at(predictions: _Predictions, share: float) -> list[int]:
@@ -162,7 +279,7 @@ def _example(
         *(pose @ drawing.upright(sequence.cameras[camera].rotation) for pose in poses),
         predictions.skeleton,
         predictions.errors[row, predictions.counted].mean(),
-        MM_PER_METRE * np.linalg.norm(aligned - truth, axis=-1)[predictions.counted].mean(),
+        _errors(aligned, truth)[predictions.counted].mean(),
     )
 
 

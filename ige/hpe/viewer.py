@@ -8,7 +8,7 @@ import itertools
 import pathlib
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,12 @@ from ige.hpe.motion import COLOURS, Motion
 # plotly draws "dot" as it does "dash" in shorter pieces; those of "dash" are as long as a forearm.
 _STYLES_3D = (("solid", 6, "circle", 4), ("dot", 4, "diamond-open", 4), ("dashdot", 3, "x", 3))
 _STYLES_2D = (("solid", 3, "circle", 7), ("dash", 2, "diamond-open", 9), ("dot", 2, "x", 7))
+_ITERATE_RATE = 2.0  # per second, when played
 _HALF_VIEW = np.tan(np.pi / 8)  # plotly's camera sees 45 degrees from top to bottom
 
 # The colour of the first is that of the legend.
 _SIDES = ("centre", "left", "right")
+_ROW = '<div><button>Play</button><input type="range" min="0" value="0"><output></output></div>\n'
 _PAGE = pathlib.Path(__file__).with_suffix(".html")
 
 
@@ -36,6 +38,7 @@ def write_viewer(
     steps: Sequence[str],
     step_name: str = "frame",
     frame_rate: float = 25.0,
+    iterates: Sequence[str] = (),
 ) -> None:
     """Writes an HTML file that shows motions: to turn, to zoom, to play.
 
@@ -44,24 +47,30 @@ def write_viewer(
     Args:
         path: file to write, whole or not at all.
         motions: those in 3D share one scene, those in 2D a panel beside it. A motion of one frame
-            stands still; every other has one frame for each step.
+            stands still; every other has one frame for each step. Iterates change with a slider of
+            their own; the last of them is shown first.
         title: heading of the page.
         steps: labels of the slider.
         step_name: what the slider moves along.
         frame_rate: steps per second when played; a slow browser leaves some out.
+        iterates: labels of the iterates, if a motion has any.
 
     Raises:
         UserError: the file cannot be written.
     """
     assert motions
-    assert all(len(motion.poses) in (1, len(steps)) for motion in motions)
-    moving = any(len(motion.poses) > 1 for motion in motions)
+    assert all(len(motion) in (1, len(steps)) for motion in motions)
+    assert all(motion.iterates in (None, len(iterates)) for motion in motions)
+    moving = bool(iterates) or any(len(motion) > 1 for motion in motions)
+    labels = [f"{step_name} {step}" for step in steps]
+    tracks = [{"name": step_name, "labels": labels, "rate": frame_rate, "at": 0}]
+    if iterates:
+        last = len(iterates) - 1
+        tracks.append({"name": "step", "labels": iterates, "rate": _ITERATE_RATE, "at": last})
     settings = {
         "wide": _places(motions, wide=True),
         "high": _places(motions, wide=False),
-        "steps": steps if moving else [],
-        "name": step_name,
-        "rate": frame_rate,
+        "tracks": tracks if moving else [],
     }
     plot = plotly.io.to_html(
         _figure(motions),
@@ -78,10 +87,11 @@ def write_viewer(
     )
     page = string.Template(_PAGE.read_text("utf-8")).substitute(
         title=html.escape(title),
-        step_name=html.escape(step_name),
         plot=plot,
         left=COLOURS["left"],
         right=COLOURS["right"],
+        # All of them: the plot takes the place that is left when the page is opened.
+        rows=_ROW * len(tracks),
         hidden="" if moving else "hidden",
     )
     files.write_text(path, page)
@@ -92,15 +102,10 @@ def _figure(motions: Sequence[Motion]) -> dict[str, Any]:
     traces = _traces(motions)
     legend = [trace.legend() for trace in traces if "centre" in trace.sides]
     figure = plotly.graph_objects.Figure(
-        [trace.look() | trace.at(0) for trace in traces] + legend, _layout(motions)
+        [trace.look() | trace.at(0, -1) for trace in traces] + legend, _layout(motions)
     ).update_layout(_places(motions, wide=True))
-    moving = [i for i, trace in enumerate(traces) if len(trace.motion.poses) > 1]
-    frames = [
-        {"name": str(step), "traces": moving, "data": [traces[i].at(step) for i in moving]}
-        for step in range(max(len(motion.poses) for motion in motions) if moving else 0)
-    ]
     # As a dictionary: to check thousands of frames one by one would take seconds.
-    return figure.to_dict() | {"frames": frames}
+    return figure.to_dict() | {"frames": list(_frames(traces))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,13 +138,14 @@ class _Trace:
         """Joints in the order of drawing, -1 for a gap in the line."""
         return [joint for child, parent in self._bones for joint in (parent, child, -1)]
 
-    def at(self, step: int) -> dict[str, Any]:
-        """Returns what differs from step to step."""
+    def at(self, step: int, iterate: int) -> dict[str, Any]:
+        """Returns what differs from step to step and from iterate to iterate."""
         joints = self._joints
-        pose = _with_gaps(self.motion.poses[step], joints)
+        place = step if self.motion.iterates is None else (step, iterate)
+        pose = _with_gaps(self.motion.poses[place], joints)
         changing = dict(zip("xyz", map(_binary, pose.T), strict=False))
         if self.motion.errors is not None:
-            changing["customdata"] = _binary(_with_gaps(self.motion.errors[step], joints))
+            changing["customdata"] = _binary(_with_gaps(self.motion.errors[place], joints))
         return changing
 
     def look(self) -> dict[str, Any]:
@@ -195,6 +201,28 @@ def _traces(motions: Sequence[Motion]) -> list[_Trace]:
         traces += [_Trace(motion, seen[dimensions], str(i), sides) for sides in parts]
         seen[dimensions] += 1
     return traces
+
+
+def _frames(traces: Sequence[_Trace]) -> Iterator[dict[str, Any]]:
+    """Yields for each step, by its number, what moves; for each of its iterates, by '<step>/<its
+    number>', what that changes, on top of the step."""
+    moving, descending = [], []
+    for i, trace in enumerate(traces):
+        if trace.motion.iterates is not None:
+            descending.append(i)
+        elif len(trace.motion) > 1:
+            moving.append(i)
+
+    def frame(name: str, shown: list[int], *place: int) -> dict[str, Any]:
+        return {"name": name, "traces": shown, "data": [traces[i].at(*place) for i in shown]}
+
+    iterates = traces[descending[0]].motion.iterates if descending else 0
+    steps = max(len(trace.motion) for trace in traces) if moving or descending else 0
+    for step in range(steps):
+        yield frame(str(step), moving, step, 0)
+        for iterate in range(iterates):
+            name = f"{step}/{iterate}"
+            yield frame(name, descending, step, iterate) | {"baseframe": str(step)}
 
 
 def _with_gaps(values: np.ndarray, joints: Sequence[int]) -> np.ndarray:
@@ -292,7 +320,7 @@ def _camera(motions: Sequence[Motion], shape: float) -> dict[str, dict[str, floa
     """
     first = next(motion for motion in motions if motion.poses.shape[-1] == 3)
     sides = np.array(first.skeleton.sides)
-    pose = first.poses[0]
+    pose = first.poses.reshape(-1, *first.poses.shape[-2:])[0]
     rightwards = pose[sides == "right"].mean(axis=0) - pose[sides == "left"].mean(axis=0)
     ahead = np.nan_to_num(np.arctan2(rightwards[1], rightwards[0])) + np.pi / 2
     low, high = _bounds(motions, 3)

@@ -1,8 +1,8 @@
-"""The figures of `vis`: examples of poses, and errors; for print, for files or for windows."""
+"""The figures of `vis`: examples of poses, errors, a descent; for print, files or windows."""
 
 import dataclasses
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import matplotlib
@@ -254,3 +254,61 @@ def _draw_histogram(axes: Axes, errors: np.ndarray, label: str) -> None:
     # Above the axes, where it cannot lie on a bar.
     axes.legend(loc="lower right", bbox_to_anchor=(1, 0.97), ncols=2, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+# Quartiles and median, told apart without colour.
+_BANDS = (
+    ({"color": "#D5D5D5", "linewidth": 0}, {"marker": "o"}),
+    (
+        {"facecolor": "none", "edgecolor": "#777777", "linewidth": 0, "hatch": "//////"},
+        {"marker": "D", "markerfacecolor": "white", "linestyle": (0, (3, 1.2))},
+    ),
+)
+
+
+@matplotlib.rc_context(drawing.STYLE)
+def draw_descent(energies: np.ndarray, errors: Mapping[str, np.ndarray], num_steps: int) -> Figure:
+    """Draws how energy and errors of poses change from step to step: medians and quartiles.
+
+    Energies differ between poses by more than a step changes them, and only the changes matter:
+    each is drawn relative to that of its first guess.
+
+    Args:
+        energies: (n, steps + 1), from the first guess to the result; n is not 0.
+        errors: what an error is -> (n, steps + 1), mm; one or two.
+        num_steps: how many steps were made in training.
+
+    Raises:
+        UserError: an energy or an error is NaN or infinite.
+    """
+    for name, values in ({"energies": energies} | errors).items():
+        assert values.shape == energies.shape
+        drawing.check_finite(name, values)
+    poses, iterates = energies.shape
+    figure = Figure(figsize=(7, 2.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_bands(left, {"": energies - energies[:, :1]})
+    left.set_ylabel("energy minus that at step 0")
+    _draw_bands(right, errors)
+    right.set_ylabel("error (mm)")
+    right.set_ylim(bottom=0)
+    right.legend(framealpha=1, edgecolor="none")
+    for axes in (left, right):
+        axes.set_xlabel("step (0: first guess)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.spines[["top", "right"]].set_visible(False)
+        if num_steps < iterates - 1:
+            label = f"{num_steps} steps in training"
+            axes.axvline(num_steps, color="black", linewidth=0.6, linestyle=":", label=label)
+            axes.legend(framealpha=1, edgecolor="none")
+    figure.suptitle(f"median and quartiles of {poses:,} poses", fontsize=8)
+    return figure
+
+
+def _draw_bands(axes: Axes, quantities: Mapping[str, np.ndarray]) -> None:
+    """Draws the median and the quartiles of each of name -> (n, steps + 1)."""
+    for (name, values), (band, line) in zip(quantities.items(), _BANDS, strict=False):
+        low, median, high = np.percentile(values, (25, 50, 75), axis=0)
+        steps = np.arange(len(median))
+        axes.fill_between(steps, low, high, **band)
+        axes.plot(steps, median, color="black", linewidth=1.2, markersize=4, label=name, **line)

@@ -1,6 +1,7 @@
 """What `vis` draws of a network: the right examples, in the right place, the right way up."""
 
 import re
+import types
 
 import gin
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from ige import configs
 from ige.errors import UserError
-from ige.hpe import pictures
+from ige.hpe import metrics, pictures
 from ige.hpe.skeleton import convert, get_skeleton
 
 H36M_17 = get_skeleton("h36m_17")
@@ -20,6 +21,8 @@ class Offset:
     """Stands for a network: knows the truth, and moves the left wrist by 20 micrometres more in
     every row of the split, in a direction that scaling the pose cannot make good. Then it scales
     all by 1.3, and turns it about the hips by 0.1 radians about the camera's axis."""
+
+    layers = ()
 
     def __init__(self, truth, skeleton):
         wrist = skeleton.index("left_wrist")
@@ -238,3 +241,113 @@ def test_the_viewer_has_the_same_motions(drawn):
 def test_an_unknown_sequence_is_refused(drawn):
     with pytest.raises(UserError, match=r"^vis.example: got 'S9 Walkin'; did you mean S9 Walking"):
         drawn("S9 Walkin")
+
+
+class Descent:
+    """Stands for all that a network of two steps predicts: the truth at 1.2 times its size, off by
+    0.2 m, 0.1 m and nothing along x; energies are 3, 2 and 1, and the number of the row."""
+
+    def __init__(self, inputs, truth):
+        self._rows = {pose.tobytes(): row for row, pose in enumerate(inputs["pose_2d"])}
+        self._truth = truth
+        self.batch_sizes = set()
+
+    def predict(self, inputs, batch_size, verbose):
+        self.batch_sizes.add(batch_size)
+        assert inputs.keys() == {"pose_2d"}
+        rows = np.array([self._rows[pose.tobytes()] for pose in inputs["pose_2d"]])
+        off = np.array([[0.2, 0, 0], [0.1, 0, 0], [0, 0, 0]], np.float32)
+        poses = 1.2 * (self._truth[rows, np.newaxis] + off[:, np.newaxis])
+        return poses, rows[:, np.newaxis] + np.array([3.0, 2, 1])
+
+
+@pytest.fixture
+def descending(drawn, problem, monkeypatch):
+    """As `drawn`, of a network that descends; returns also what was handed to `draw_descent`."""
+    whole = Descent(*problem.arrays("test"))
+    layer = types.SimpleNamespace(num_steps=1, test_steps=2)
+    monkeypatch.setattr(pictures.unroll, "whole_descent", lambda model: whole)
+    monkeypatch.setattr(pictures.unroll, "descent", lambda model: layer)
+    figures = []
+    draw_descent = pictures.vis.draw_descent
+    monkeypatch.setattr(
+        pictures.vis, "draw_descent", lambda *args: figures.append(args) or draw_descent(*args)
+    )
+
+    def draw(example=None, **kwargs):
+        calls, made = drawn(example, **kwargs)
+        assert whole.batch_sizes == {256}
+        return calls | {"draw_descent": figures[-1]}, made
+
+    return draw
+
+
+def test_files_of_a_descent(descending, tmp_path):
+    _, made = descending(files=True)
+    names = ["poses.png", "errors.png", "descent.png", "sequence.gif", "viewer.html"]
+    assert made.paths == [tmp_path / name for name in names]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert len(made.figures) == 3
+    page = (tmp_path / "viewer.html").read_text()
+    assert '["first guess","step 1","step 2: result"]' in page
+
+
+def test_errors_of_a_descent_are_those_of_the_report(descending, problem, monkeypatch):
+    """Of every ninth pose. Procrustes undoes all that is wrong with the poses."""
+    monkeypatch.setattr(pictures, "_DESCENT_POSES", 100)
+    calls, _ = descending()
+    energies, errors, num_steps = calls["draw_descent"]
+    assert num_steps == 1
+    rows = np.arange(0, problem.examples_per_epoch("test"), 9)
+    np.testing.assert_array_equal(energies, rows[:, np.newaxis] + [3, 2, 1])
+    scaled, aligned = errors["best scale about the camera"], errors["Procrustes"]
+    assert scaled.shape == aligned.shape == (len(rows), 3)
+    assert aligned.max() < 0.01
+    assert scaled[:, 2].max() < 0.01
+    _, labels = problem.arrays("test")
+    truth = 1000 * convert(labels[rows], problem.skeleton, H36M_17)
+    for iterate, off in enumerate((200, 100)):
+        expected = metrics.frame_errors(truth + np.array([off, 0, 0]), truth, rows, root=PELVIS)[
+            "opt_scale"
+        ]
+        assert expected.min() > off / 2
+        np.testing.assert_allclose(scaled[:, iterate], expected, rtol=1e-3)
+
+
+def test_the_viewer_shows_the_iterates(descending, problem):
+    """The result is the truth after scaling, and lies on what the camera saw, distortion and all;
+    the iterates before it are on a side of both."""
+    sequence, camera = problem.views("test")[5]
+    assert np.abs(sequence.cameras[camera].radial).max() > 0.1
+    calls, _ = descending(f"{sequence.subject} {sequence.name}, camera {camera}")
+    _, motions, _, steps = calls["write_viewer"]
+    truth, predicted, seen, projected = motions
+    names = ["ground truth", "prediction", "2D input", "projection"]
+    assert [motion.name for motion in motions] == names
+    assert steps == [str(frame) for frame in range(0, 12, 2)]
+    assert predicted.poses.shape == (6, 3, 17, 3)
+    np.testing.assert_allclose(predicted.poses[:, 2], truth.poses, atol=1e-5)
+    np.testing.assert_allclose(projected.poses[:, 2], seen.poses, atol=1e-6)
+    assert projected.unit == seen.unit == "focal lengths"
+    assert predicted.errors[:, 2].max() < 0.02
+    for iterate in (0, 1):
+        off = predicted.poses[:, iterate] - truth.poses
+        np.testing.assert_allclose(
+            1000 * np.linalg.norm(off, axis=-1), predicted.errors[:, iterate], atol=0.1
+        )
+        # x is on the camera's right in the image and in the world as it is drawn.
+        assert off[..., 0].min() > 0.05
+        aside = projected.poses[:, iterate] - seen.poses
+        _, labels = problem.arrays("test")
+        depth = labels[60:72:2, :, 2]
+        np.testing.assert_allclose(aside[..., 0] * depth, 0.2 - 0.1 * iterate, rtol=0.3)
+
+
+def test_the_page_of_a_descent_has_fewer_frames_and_says_so(descending, monkeypatch):
+    monkeypatch.setattr(pictures, "_VIEWER_POSES", 9)
+    calls, _ = descending("S9 Walking")
+    _, motions, title, steps = calls["write_viewer"]
+    assert [len(motion) for motion in motions] == [3, 3, 3, 3]
+    assert steps == ["0", "2", "4"]
+    assert title.startswith("S9 Walking, camera ")
+    assert title.endswith(", up to frame 4")

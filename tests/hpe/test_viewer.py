@@ -1,6 +1,7 @@
 """The page of moving skeletons: what is in the file, and what a browser makes of it."""
 
 import base64
+import contextlib
 import html.parser
 import json
 import pathlib
@@ -19,6 +20,8 @@ from ige.hpe.viewer import write_viewer
 SKELETON = get_skeleton("h36m_17")
 FRAMES = 200
 LABELS = [f"f{step}" for step in range(FRAMES)]
+DESCENT_FRAMES = 12
+ITERATES = ["first guess", "step 1", "step 2: result"]
 WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 QUIET = [
     "--disable-gpu-sandbox",
@@ -53,6 +56,19 @@ def _motions() -> list[Motion]:
         Motion("prediction", walk + np.array([0, 0, 0.01]), SKELETON, errors),
         Motion("observed", image[:1], SKELETON),
         Motion("projected", image + 3, SKELETON),
+    ]
+
+
+def _descent() -> list[Motion]:
+    """Truth and three iterates, the last of which is the truth; observed and projected."""
+    truth, _, _, observed = (motion[:DESCENT_FRAMES] for motion in _motions())
+    away = np.array([2, 1, 0]).reshape(1, 3, 1, 1)
+    errors = np.broadcast_to(10.0 * away[..., 0], (DESCENT_FRAMES, 3, SKELETON.num_joints))
+    return [
+        truth,
+        Motion("prediction", truth.poses[:, np.newaxis] + 0.2 * away, SKELETON, errors),
+        observed,
+        Motion("projection", observed.poses[:, np.newaxis] + 30 * away, SKELETON),
     ]
 
 
@@ -102,9 +118,17 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def descent_path(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    path = tmp_path_factory.mktemp("viewer") / "descent.html"
+    write_viewer(path, _descent(), "Descending", LABELS[:DESCENT_FRAMES], iterates=ITERATES)
+    return path
+
+
 def test_every_frame_is_in_the_file(path):
     motions = _motions()
     data, _, frames = _read(path)
+    assert not [frame for frame in frames if "baseframe" in frame]
     assert [frame["name"] for frame in frames] == [str(step) for step in range(FRAMES)]
     whole = _bones(SKELETON, "centre", "left", "right")
     for step, frame in enumerate(frames):
@@ -118,6 +142,33 @@ def test_every_frame_is_in_the_file(path):
     np.testing.assert_array_equal(_points(data[0]), _points(frames[0]["data"][0]))
     observed = motions[2].poses[0][_bones(SKELETON, "left")]
     np.testing.assert_allclose(_points(data[3]), observed, atol=1e-4)
+
+
+def test_every_iterate_is_in_the_file(descent_path):
+    motions = _descent()
+    data, _, frames = _read(descent_path)
+    assert len(frames) == DESCENT_FRAMES * (1 + len(ITERATES))
+    frames = {frame["name"]: frame for frame in frames}
+    whole = _bones(SKELETON, "centre", "left", "right")
+    for step in range(DESCENT_FRAMES):
+        base = frames[str(step)]
+        assert base["traces"] == [0, 2, 3, 4]  # the truth in 3D, what is observed in 2D
+        np.testing.assert_allclose(
+            _points(base["data"][0]), motions[0].poses[step][whole], atol=1e-6
+        )
+        for iterate in range(len(ITERATES)):
+            frame = frames[f"{step}/{iterate}"]
+            assert frame["baseframe"] == str(step)
+            assert frame["traces"] == [1, 5, 6, 7]
+            poses = (motion.poses[step, iterate] for motion in (motions[1], motions[3]))
+            for trace, pose, bones in zip(
+                frame["data"], poses, (whole, _bones(SKELETON, "centre")), strict=False
+            ):
+                np.testing.assert_allclose(_points(trace), pose[bones], atol=1e-4)
+            errors = _array(frame["data"][0]["customdata"]).reshape(-1, 3)[:, :2]
+            np.testing.assert_allclose(errors, 20 - 10 * iterate)
+    # It opens with the result.
+    np.testing.assert_array_equal(_points(data[1]), _points(frames["0/2"]["data"][0]))
 
 
 def test_joints_have_names_colours_and_errors(path):
@@ -214,11 +265,11 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def opened(browser, path) -> Iterator[Page]:
+@contextlib.contextmanager
+def _opened(browser: Browser, path: pathlib.Path, width: int, height: int) -> Iterator[Page]:
     """The page; fails if it asks for another file, or says something that plotly.js does not."""
     said, asked = [], []
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page = browser.new_page(viewport={"width": width, "height": height})
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
@@ -227,6 +278,12 @@ def opened(browser, path) -> Iterator[Page]:
     page.close()
     assert asked == [path.as_uri()]
     assert [text for text in said if "willReadFrequently" not in text] == []
+
+
+@pytest.fixture(scope="module")
+def opened(browser, path) -> Iterator[Page]:
+    with _opened(browser, path, 1280, 800) as page:
+        yield page
 
 
 def _open(page: Page, path: pathlib.Path) -> None:
@@ -256,13 +313,22 @@ def _click_slider(page: Page, fraction: float) -> int:
 
 
 def _wait_until_shown(page: Page, step: int) -> None:
-    x = float(_motions()[0].poses[step][_bones(SKELETON, "centre")[0][0], 0])
+    _wait_until_drawn(page, 0, _motions()[0].poses[step])
+
+
+def _wait_until_drawn(page: Page, trace: int, pose: np.ndarray) -> None:
     page.wait_for_function(
-        """x => { const scene = plot._fullLayout.scene._scene;
-        const points = scene.traces[plot._fullData[0].uid].dataPoints;
+        """([trace, x]) => { const scene = plot._fullLayout.scene._scene;
+        const points = scene.traces[plot._fullData[trace].uid].dataPoints;
         return Math.abs(points[0][0] / scene.dataScale[0] - x) < 1e-5; }""",
-        arg=x,
+        arg=[trace, float(pose[_bones(SKELETON, "centre")[0][0], 0])],
     )
+
+
+def _drawn_flat(page: Page, trace: int) -> np.ndarray:
+    """Returns the points that are drawn of a 2D trace, in its unit."""
+    points = page.evaluate("trace => plot.calcdata[trace].map(({x, y}) => [x, y])", trace)
+    return np.array(points, float).reshape(-1, 3, 2)[:, :2]
 
 
 def test_slider_moves_the_joints(opened):
@@ -364,3 +430,36 @@ def test_a_telephone_shows_everything_upright_and_turned(browser, path):
         assert edges[-1] <= height
         assert page.evaluate("document.documentElement.scrollWidth") == width
     page.close()
+
+
+def test_step_slider_moves_the_prediction_and_its_projection(browser, descent_path):
+    """On a telephone: there the sliders have the least room."""
+    truth, guesses, observed, projected = _descent()
+    whole, centre = _bones(SKELETON, "centre", "left", "right"), _bones(SKELETON, "centre")
+    with _opened(browser, descent_path, 390, 844) as page:
+        frames, steps = page.locator("input").all()
+        labels = page.locator("output")
+
+        def check(frame, iterate):
+            _wait_until_drawn(page, 1, guesses.poses[frame, iterate])
+            assert labels.all_inner_texts() == [f"frame f{frame}", ITERATES[iterate]]
+            for trace, pose in ((0, truth.poses[frame]), (1, guesses.poses[frame, iterate])):
+                np.testing.assert_allclose(_drawn(page, trace), pose[whole], atol=1e-5)
+            for trace, pose in ((2, observed.poses[frame]), (5, projected.poses[frame, iterate])):
+                np.testing.assert_allclose(_drawn_flat(page, trace), pose[centre], atol=1e-3)
+
+        check(0, 2)
+        steps.press("Home")
+        check(0, 0)
+        frames.fill("7")
+        check(7, 0)
+        steps.press("ArrowRight")
+        check(7, 1)
+        # Each slider has a button of its own, and all are in sight.
+        play_frames, play_steps = page.locator("footer button").all()
+        play_steps.click()
+        check(7, 2)
+        assert play_steps.inner_text() == "Play"
+        play_frames.click()
+        check(DESCENT_FRAMES - 1, 2)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390

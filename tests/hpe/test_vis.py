@@ -224,3 +224,60 @@ def test_errors_are_finite():
     message = "joint_errors: got NaN or infinity in 1 of 2 numbers, expected finite numbers"
     with pytest.raises(UserError, match=f"^{message}$"):
         vis.draw_errors(np.array([[1.0], [np.nan]]), ["A", "A"], ["pelvis"], "error")
+
+
+def band(axes, number, steps):
+    """Returns the lower and the upper edge (2, steps) of a band."""
+    vertices = axes.collections[number].get_paths()[0].vertices
+    columns = [vertices[vertices[:, 0] == step, 1] for step in range(steps)]
+    return np.array([[column.min() for column in columns], [column.max() for column in columns]])
+
+
+def test_a_descent_is_medians_and_quartiles():
+    """The quartiles of 1, 2, 3, 4, 10 are 2 and 4, by hand; energies count from the first one."""
+    values = np.array([1.0, 2, 3, 4, 10])[:, np.newaxis]
+    energies = np.array([7.0, -50, 0, 900, 3])[:, np.newaxis] - values * [0, 1, 3]
+    errors = {"loss": values * [10, 5, 4], "aligned": values * [6, 2, 1]}
+    figure = vis.draw_descent(energies, errors, 2)
+    energy, error = figure.axes
+    for axes, number, median, low, high in (
+        (energy, 0, [0, -3, -9], [0, -4, -12], [0, -2, -6]),
+        (error, 0, [30, 15, 12], [20, 10, 8], [40, 20, 16]),
+        (error, 1, [18, 6, 3], [12, 4, 2], [24, 8, 4]),
+    ):
+        np.testing.assert_allclose(axes.lines[number].get_xydata(), [*enumerate(median)])
+        np.testing.assert_allclose(band(axes, number, 3), [low, high])
+    assert [len(axes.lines) for axes in figure.axes] == [1, 2]
+    assert [text.get_text() for text in error.get_legend().get_texts()] == ["loss", "aligned"]
+    assert error.get_ylim()[0] == 0
+    assert error.get_ylabel() == "error (mm)"
+    assert [text.get_text() for text in figure.texts] == ["median and quartiles of 5 poses"]
+    # Without colour too.
+    one, other = error.lines
+    assert one.is_dashed() != other.is_dashed()
+    assert one.get_marker() != other.get_marker()
+
+
+def test_steps_beyond_those_of_training_are_marked():
+    figure = vis.draw_descent(np.zeros((2, 6)), {"error": np.ones((2, 6))}, 3)
+    for axes in figure.axes:
+        np.testing.assert_array_equal(axes.lines[-1].get_xdata(), [3, 3])
+        assert "3 steps in training" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("poses", [1, 40])
+@pytest.mark.parametrize("size", [0, 1e-4, 3000])
+def test_a_descent_is_legible(poses, size):
+    values = size * np.random.default_rng(0).random((poses, 21))
+    errors = {"best scale about the camera": values, "Procrustes": values / 2}
+    assert_legible(vis.draw_descent(-values, errors, 4))
+    assert_legible(vis.draw_descent(values[:, :2], {"Procrustes": values[:, :2]}, 1))
+
+
+@pytest.mark.parametrize("name", ["energies", "aligned"])
+def test_a_descent_is_finite(name):
+    values = {"energies": np.ones((1, 2)), "aligned": np.ones((1, 2))}
+    values[name] = np.array([[1, np.inf]])
+    message = f"^{name}: got NaN or infinity in 1 of 2 numbers, expected finite numbers$"
+    with pytest.raises(UserError, match=message):
+        vis.draw_descent(values["energies"], {"aligned": values["aligned"]}, 1)
