@@ -187,13 +187,13 @@ class UnrolledOptimizer(keras.layers.Layer, abc.ABC):
         steps: int,
     ) -> tuple[tuple[list[list[tf.Tensor]], list[tf.Tensor]], tf.Tensor]:
         """Returns ((tensors of every iterate, energies of all but the last), all were finite)."""
-        starts = tree.flatten(state)
+        start = tree.flatten(state)
         masks = [tf.constant([True])] if active is None else tree.flatten(active)
-        masks = masks * len(starts) if len(masks) == 1 else masks
+        masks = masks * len(start) if len(masks) == 1 else masks
         masks = [energies.flat(tf.cast(mask, tf.bool)) for mask in masks]
-        flats = [energies.flat(start) for start in starts]
+        flats = [energies.flat(tensor) for tensor in start]
         slots = [self.slots(flat) for flat in flats]
-        iterates, passed, all_finite = [starts], [], []
+        iterates, passed, all_finite = [start], [], []
         for step in range(steps):
             before = tree.pack_sequence_as(state, iterates[-1])
             energy, slopes, finite = gradients(self.energy, before, conditions, self.compute_dtype)
@@ -203,8 +203,7 @@ class UnrolledOptimizer(keras.layers.Layer, abc.ABC):
                     tf.where(moves, energies.flat(slope), 0), slots[i], step
                 )
                 flats[i] += tf.where(moves, change, 0)
-            pairs = zip(flats, starts, strict=True)
-            iterates.append([tf.reshape(flat, tf.shape(start)) for flat, start in pairs])
+            iterates.append([tf.reshape(x, tf.shape(s)) for x, s in zip(flats, start, strict=True)])
             passed.append(energy)
             all_finite.append(finite)
         return (iterates, passed), tf.reduce_all(all_finite)
