@@ -50,7 +50,7 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "beam": ["apache-beam>=2.77"],
-        # For the comparison in benchmarks/lifting.py only.
+        # For the comparisons in benchmarks/lifting.py and benchmarks/ige.py only.
         "benchmarks": ["torch==2.13.0"],
         "dev": [
             # Reads the BVH files that ige writes.

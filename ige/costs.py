@@ -1,6 +1,7 @@
 """What a network costs: parameters, and arithmetic per example."""
 
 import logging
+from typing import Any
 
 import keras
 import numpy as np
@@ -41,6 +42,17 @@ def _count(model: keras.Model, input_spec: dict[str, keras.layers.InputSpec], ex
     logger.setLevel(logging.ERROR)  # it tells its user that it is of TensorFlow 1
     try:
         graph = call.get_concrete_function(signature).graph
-        return profiler.profile(graph, options=options.with_empty_output().build()).total_float_ops
+        options = options.with_empty_output().build()
+        profile = profiler.profile(graph, cmd="scope", options=options)
+        # What no output depends on is not computed.
+        outputs = [tensor.op.name for tensor in graph.outputs]
+        needed = tf.compat.v1.graph_util.extract_sub_graph(graph.as_graph_def(), outputs)
+        return _operations(profile, {node.name for node in needed.node})
     finally:
         logger.setLevel(level)
+
+
+def _operations(profile: Any, names: set[str]) -> int:
+    """Returns the operations of the nodes of these names in a tree of the profiler."""
+    own = profile.float_ops if profile.name in names else 0
+    return own + sum(_operations(child, names) for child in profile.children)

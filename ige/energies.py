@@ -1,6 +1,6 @@
 """Energies of batches of examples, and their gradients, example by example."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,8 @@ from ige.errors import UserError
 Structure = Any
 # (state, conditions) -> (batch,): the energy of each example.
 Energy = Callable[[Structure, Structure], tf.Tensor]
+# (energy, state, conditions, dtype) -> energies, their gradients, which examples are finite.
+Gradients = Callable[..., tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]]
 HALF = ("float16", "bfloat16")
 
 
@@ -139,12 +141,71 @@ def isolated_gradients(
     return tf.where(finite, substituted, tf.stop_gradient(energies)), slopes, finite
 
 
+def differentiate_isolated(
+    descend: Callable[[Gradients, Structure, Structure], tuple[Structure, tf.Tensor]],
+    state: Structure,
+    conditions: Structure,
+) -> Structure:
+    """Returns what `descend` does with `gradients`, with the derivative by `isolated_gradients`.
+
+    That evaluates the energy twice, and makes a difference for examples that are not finite only.
+    So the derivative is taken without, and again with it if there was such an example.
+
+    Args:
+        descend: (gradients or isolated_gradients, state, conditions) -> tensors, whether all
+            examples were finite. Derivatives are by its arguments and by variables that it reads,
+            not by tensors that it closes over.
+        state: for `descend`.
+        conditions: for `descend`.
+    """
+    structure = (state, conditions)
+    tensors = tree.flatten(structure)
+    floating = [i for i, tensor in enumerate(tensors) if tensor.dtype.is_floating]
+
+    @tf.custom_gradient
+    def run(*sources: tf.Tensor):
+        replaced = dict(zip(floating, sources, strict=True))
+        inputs = [replaced.get(i, tensor) for i, tensor in enumerate(tensors)]
+
+        def record(gradients: Gradients) -> tuple[tf.GradientTape, list[tf.Tensor], tf.Tensor]:
+            with tf.GradientTape(persistent=True) as tape:  # who asks may ask twice
+                tape.watch(sources)
+                outputs, finite = descend(gradients, *tree.pack_sequence_as(structure, inputs))
+            return tape, outputs, finite
+
+        tape, outputs, finite = record(gradients)
+
+        def derivative(*upstream: tf.Tensor, variables: Sequence[tf.Variable] = ()):
+            def of(tape: tf.GradientTape, outputs: Structure) -> list[tf.Tensor]:
+                slopes = tape.gradient(
+                    tree.flatten(outputs),
+                    [*sources, *variables],
+                    upstream,
+                    unconnected_gradients="zero",
+                )
+                return [tf.convert_to_tensor(slope) for slope in slopes]
+
+            quick = of(tape, outputs)
+            slopes = tf.cond(finite, lambda: quick, lambda: of(*record(isolated_gradients)[:2]))
+            by_sources, by_variables = slopes[: len(sources)], slopes[len(sources) :]
+            return (by_sources, by_variables) if variables else by_sources
+
+        return outputs, derivative
+
+    return run(*(tensors[i] for i in floating))
+
+
 def expanded(mask: tf.Tensor, tensor: tf.Tensor) -> tf.Tensor:
     """Returns a mask of whole examples (batch,) or of elements, with the tensor's axes."""
-    missing = tensor.shape.rank - mask.shape.rank
-    if not missing:
-        return mask
-    return tf.reshape(mask, tf.concat([tf.shape(mask), tf.ones(missing, tf.int32)], axis=0))
+    for _ in range(tensor.shape.rank - mask.shape.rank):
+        mask = tf.expand_dims(mask, -1)
+    return mask
+
+
+def flat(tensor: tf.Tensor) -> tf.Tensor:
+    """Returns a tensor (batch, ...) as (batch, elements): XLA's loops over it are long, not nested
+    as its axes are, and several times as fast where the last axis is short."""
+    return tf.reshape(tensor, (tf.shape(tensor)[0], -1))
 
 
 def dtype_name(tensor: Any) -> str:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras import tree
 
 from ige import energies
-from ige.energies import HALF, Energy
+from ige.energies import HALF, Energy, Gradients, Structure
 from ige.errors import UserError
 from ige.hyperparameters import FRACTION, POSITIVE, REAL, Domain, Hyperparameters, Setting
 
@@ -58,8 +58,9 @@ class UnrolledOptimizer(keras.layers.Layer, abc.ABC):
         return_energies: return the energy of every iterate too; evaluates the last one's.
         isolate: in training, evaluate examples that are not finite again at the values of one that
             is. Without it the gradient of shared weights is NaN as soon as one example's is:
-            0 * NaN. Costs a second evaluation of the energy's gradient. It does not see an infinite
-            derivative of a gradient that is finite, such as that of x^1.5 at 0.
+            0 * NaN. Costs a second descent in the steps where there is such an example, and the
+            derivatives by tensors that the energy closes over: it learns by variables only. It does
+            not see an infinite derivative of a gradient that is finite, such as that of x^1.5 at 0.
 
     Raises:
         UserError: a value that makes no sense; when called: a state without floating-point tensors,
@@ -158,45 +159,69 @@ class UnrolledOptimizer(keras.layers.Layer, abc.ABC):
         return (iterates, spec(batch)) if self.return_energies else iterates
 
     def call(self, state, conditions=(), active=None, training=False):
-        tensors = tree.flatten(state)
-        masks = [tf.constant(True)] if active is None else tree.flatten(active)
-        masks = masks * len(tensors) if len(masks) == 1 else masks
-        slots = [self.slots(tensor) for tensor in tensors]
-        descend = energies.isolated_gradients if self.isolate and training else energies.gradients
-        iterates, passed = [tensors], []
-        for step in range(self.num_steps if training else self.test_steps or self.num_steps):
-            before = tree.pack_sequence_as(state, iterates[-1])
-            energy, slopes, finite = descend(self.energy, before, conditions, self.compute_dtype)
-            after = []
-            for i, tensor in enumerate(iterates[-1]):
-                mask = energies.expanded(tf.cast(masks[i], tf.bool), tensor)
-                moves = mask & energies.expanded(finite, tensor)
-                change, slots[i] = self.update(tf.where(moves, slopes[i], 0), slots[i], step)
-                after.append(tensor + tf.where(moves, change, 0))
-            iterates.append(after)
-            passed.append(energy)
+        steps = self.num_steps if training else self.test_steps or self.num_steps
+
+        def descend(*arguments):
+            return self._descend(*arguments, active, steps)
+
+        if training and self.isolate:
+            gradients = energies.isolated_gradients
+            iterates, passed = energies.differentiate_isolated(descend, state, conditions)
+        else:
+            gradients = energies.gradients
+            (iterates, passed), _ = descend(gradients, state, conditions)
         stacked = [tf.stack(versions, axis=1) for versions in zip(*iterates, strict=True)]
         stacked = tree.pack_sequence_as(state, stacked)
         if not self.return_energies:
             return stacked
         last = tree.pack_sequence_as(state, iterates[-1])
-        energy, *_ = descend(self.energy, last, conditions, self.compute_dtype)
+        energy, *_ = gradients(self.energy, last, conditions, self.compute_dtype)
         return stacked, tf.stack([*passed, energy], axis=1)
+
+    def _descend(
+        self,
+        gradients: Gradients,
+        state: Structure,
+        conditions: Structure,
+        active: Structure,
+        steps: int,
+    ) -> tuple[tuple[list[list[tf.Tensor]], list[tf.Tensor]], tf.Tensor]:
+        """Returns ((tensors of every iterate, energies of all but the last), all were finite)."""
+        start = tree.flatten(state)
+        masks = [tf.constant([True])] if active is None else tree.flatten(active)
+        masks = masks * len(start) if len(masks) == 1 else masks
+        masks = [energies.flat(tf.cast(mask, tf.bool)) for mask in masks]
+        flats = [energies.flat(tensor) for tensor in start]
+        slots = [self.slots(flat) for flat in flats]
+        iterates, passed, all_finite = [start], [], []
+        for step in range(steps):
+            before = tree.pack_sequence_as(state, iterates[-1])
+            energy, slopes, finite = gradients(self.energy, before, conditions, self.compute_dtype)
+            for i, slope in enumerate(slopes):
+                moves = masks[i] & finite[:, tf.newaxis]
+                change, slots[i] = self.update(
+                    tf.where(moves, energies.flat(slope), 0), slots[i], step
+                )
+                flats[i] += tf.where(moves, change, 0)
+            iterates.append([tf.reshape(x, tf.shape(s)) for x, s in zip(flats, start, strict=True)])
+            passed.append(energy)
+            all_finite.append(finite)
+        return (iterates, passed), tf.reduce_all(all_finite)
 
     def at(self, name: str, step: int) -> tf.Tensor | None:
         """Returns the value of a hyperparameter in a step, from 0; None if it is switched off."""
         return self._hyperparameters.at(name, step, self.compute_dtype)
 
     def slots(self, tensor: tf.Tensor) -> list[tf.Tensor]:
-        """Returns what an optimiser remembers of a tensor from step to step, before the first."""
+        """Returns what to remember of a tensor (batch, elements), before the first step."""
         return []
 
     @abc.abstractmethod
     def update(
         self, gradient: tf.Tensor, slots: list[tf.Tensor], step: int
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Returns what to add to a tensor, and its new slots. The gradient is 0 where the tensor
-        stays as it is: this and its derivative have to be finite there."""
+        """Returns what to add to a tensor (batch, elements), and its new slots. The gradient is 0
+        where the tensor stays as it is: this and its derivative have to be finite there."""
 
     def get_config(self):
         energies.check_registered(self.energy, self._owner)

@@ -436,6 +436,18 @@ def test_examples_that_are_not_finite_touch_no_other(rng, optimizer):
     check()
 
 
+def test_derivatives_can_be_asked_for_twice(rng):
+    """With an example that is not finite too."""
+    layer = UnrolledSGD(Length(dtype="float64"), 2, dtype="float64")
+    x, c = rng.normal(size=(2, 4, 3))
+    x[1] = np.nan
+    with tf.GradientTape(persistent=True) as tape:
+        squares = tf.reduce_sum(layer(x, c, training=True)[0] ** 2)
+    once, again = (tape.gradient(squares, layer.trainable_weights[0].value) for _ in range(2))
+    assert np.abs(once).max() > 0
+    np.testing.assert_array_equal(once, again)
+
+
 def test_without_isolation_one_example_spoils_shared_weights():
     """But not the iterates of others."""
     x = tf.constant([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])

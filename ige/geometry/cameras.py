@@ -78,14 +78,19 @@ def distort(coordinates: Array, radial: Array, tangential: Array) -> tf.Tensor:
         radial: (..., 3), see `Camera`.
         tangential: (..., 2), see `Camera`.
     """
-    coordinates = tf.convert_to_tensor(coordinates)
-    k0, k1, k2 = tf.split(_per_joint(radial, coordinates), 3, axis=-1)
-    tangential = _per_joint(tangential, coordinates)
-    swapped = tf.reverse(tangential, axis=[-1])
-    square = tf.reduce_sum(tf.square(coordinates), axis=-1, keepdims=True)
-    factor = 1 + square * (k0 + square * (k1 + square * k2))
-    factor += tf.reduce_sum(swapped * coordinates, axis=-1, keepdims=True)
-    return coordinates * factor + swapped * square
+    x, y = tf.unstack(tf.convert_to_tensor(coordinates), axis=-1)
+    return tf.stack(distort_coordinates(x, y, radial, tangential), axis=-1)
+
+
+def distort_coordinates(
+    x: tf.Tensor, y: tf.Tensor, radial: Array, tangential: Array
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`distort` of the two coordinates (..., J), each by itself."""
+    k0, k1, k2 = (tf.cast(radial[..., i, tf.newaxis], x.dtype) for i in range(3))
+    p0, p1 = (tf.cast(tangential[..., i, tf.newaxis], x.dtype) for i in range(2))
+    square = tf.square(x) + tf.square(y)
+    factor = 1 + square * (k0 + square * (k1 + square * k2)) + p0 * y + p1 * x
+    return x * factor + p1 * square, y * factor + p0 * square
 
 
 def project_normalised(points: Array, camera: Camera) -> tf.Tensor:

@@ -5,6 +5,7 @@ is as a body, and how consistent with what the camera sees. Neither changes when
 left or right with the camera's image, and the first not with position, orientation or size.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import gin
@@ -18,50 +19,93 @@ from ige.geometry import cameras
 Tensors = dict[str, Any]
 
 
-def pair_differences(points: tf.Tensor) -> tf.Tensor:
-    """Returns the differences (..., d, pairs) of all pairs of points (..., J, d), i < j."""
-    first, second = np.triu_indices(points.shape[-2], k=1)
-    pairs = np.zeros((points.shape[-2], len(first)), np.float32)
-    pairs[first, np.arange(len(first))] = 1
-    pairs[second, np.arange(len(first))] = -1
-    # Half the time of gathering both ends: the derivative of a gather is a scatter.
-    return tf.einsum("...jd,jp->...dp", points, tf.constant(pairs, points.dtype))
+def coordinates(points: tf.Tensor) -> list[tf.Tensor]:
+    """Returns the coordinates of points (batch, J, d): d tensors (batch, J).
+
+    As products with constant matrices: operations on slices are fused by XLA into loops over the
+    few coordinates of a joint, which on a CPU are several times as slow as those over its joints.
+    """
+    points = tf.convert_to_tensor(points)
+    joints, dimensions = points.shape[1:]
+    flat = tf.reshape(points, (-1, joints * dimensions))
+    chosen = np.eye(joints * dimensions).reshape(-1, joints, dimensions)
+    return [_times(flat, chosen[..., i]) for i in range(dimensions)]
 
 
-def pair_distances(points: tf.Tensor) -> tf.Tensor:
-    """Returns the squared distances (..., J (J - 1) / 2) of all pairs of points (..., J, d)."""
-    return tf.reduce_sum(tf.square(pair_differences(points)), axis=-2)
+def pair_distances(
+    points: Sequence[tf.Tensor], others: Sequence[tf.Tensor] | None = None
+) -> tf.Tensor:
+    """Returns the squared distances (batch, J (J - 1) / 2) of all pairs i < j of points; behind
+    them, if there are others, those (J K) of every point from each of these.
+
+    Differences are products with constant matrices: half the time of gathering both ends, for the
+    derivative of a gather is a scatter; nor is one of joining the two kinds of distances.
+
+    Args:
+        points: their `coordinates`, d tensors (batch, J).
+        others: the same, (batch, K).
+    """
+    joints = points[0].shape[-1]
+    pairs = np.subtract(*(np.eye(joints)[:, ends] for ends in np.triu_indices(joints, k=1)))
+    if others is None:
+        differences = [_times(coordinate, pairs) for coordinate in points]
+    else:
+        count = others[0].shape[-1]
+        begin = np.concatenate([pairs, np.repeat(np.eye(joints), count, axis=1)], axis=1)
+        end = np.tile(np.eye(count), joints)
+        end = np.concatenate([np.zeros((count, pairs.shape[1])), end], axis=1)
+        differences = [
+            _times(coordinate, begin) - _times(other, end)
+            for coordinate, other in zip(points, others, strict=True)
+        ]
+    return tf.add_n([tf.square(difference) for difference in differences])
 
 
-def cross_distances(points: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Returns the squared distances (..., J K) of points (..., J, d) to others (..., K, d)."""
-    differences = points[..., :, tf.newaxis, :] - others[..., tf.newaxis, :, :]
-    distances = tf.reduce_sum(tf.square(differences), axis=-1)
-    count = points.shape[-2] * others.shape[-2]
-    return tf.reshape(distances, tf.concat([tf.shape(distances)[:-2], [count]], axis=0))
+def _times(rows: tf.Tensor, matrix: np.ndarray) -> tf.Tensor:
+    return tf.matmul(rows, tf.constant(matrix, rows.dtype))
 
 
 def project(
-    poses: tf.Tensor, radial: tf.Tensor, tangential: tf.Tensor, min_depth: float, max_radius: float
-) -> tf.Tensor:
-    """Returns where a camera sees poses (..., J, 3), normalised (..., J, 2); always finite.
+    poses: Sequence[tf.Tensor],
+    radial: tf.Tensor,
+    tangential: tf.Tensor,
+    min_depth: float,
+    max_radius: float,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns where a camera sees poses, normalised; always finite.
 
     As `ige.geometry.cameras.project_normalised` in front of the camera and in its image. Depths
     below `min_depth`, those behind the camera too, count as that depth: such a joint is seen far
     out on its own side. Undistorted points further from the centre than `max_radius` are drawn
     in to it: the polynomials of a distortion mean nothing there.
+
+    Args:
+        poses: their `coordinates`, x, y and z (batch, J).
+        radial: (batch, 3).
+        tangential: (batch, 2).
+        min_depth: in the unit of the poses.
+        max_radius: normalised.
+
+    Returns:
+        x and y (batch, J).
     """
-    points = poses[..., :2] / tf.maximum(poses[..., 2:], min_depth)
-    square = tf.reduce_sum(tf.square(points), axis=-1, keepdims=True)
+    x, y, z = poses
+    depth = tf.maximum(z, min_depth)
+    x, y = x / depth, y / depth
+    square = tf.square(x) + tf.square(y)
     limit = max_radius**2
     inside = max_radius * tf.math.rsqrt(tf.maximum(square, limit))
-    points *= tf.where(square > limit, inside, 1.0)
-    return cameras.distort(points, radial, tangential)
+    inside = tf.where(square > limit, inside, 1.0)
+    return cameras.distort_coordinates(x * inside, y * inside, radial, tangential)
 
 
 def softabs(x: tf.Tensor) -> tf.Tensor:
     """Returns sqrt(x^2 + 1) - 1: a smooth |x|, quadratic at 0."""
     return tf.sqrt(tf.square(x) + 1) - 1
+
+
+def _num_pairs(joints: int) -> int:
+    return joints * (joints - 1) // 2
 
 
 class _Term(keras.layers.Layer):
@@ -104,6 +148,11 @@ class _Term(keras.layers.Layer):
             for name, units in (("hidden", hidden_units), ("outputs", num_outputs))
         )
 
+    def build_perceptron(self, num_distances: int) -> None:
+        """Makes the weights."""
+        self.hidden.build((None, num_distances))
+        self.outputs.build((None, self._options["hidden_units"]))
+
     def energy(self, hidden: tf.Tensor) -> tf.Tensor:
         """Returns the energy (batch,) of the hidden units before their softplus (batch, units)."""
         return tf.reduce_sum(softabs(self.outputs(tf.nn.softplus(hidden))), axis=-1)
@@ -138,11 +187,15 @@ class FeasibilityEnergy(_Term):
         self._hips = list(hips)
         self._min_hip_distance = min_hip_distance
 
+    def build(self, poses_shape):
+        self.build_perceptron(_num_pairs(poses_shape[-2]))
+
     def call(self, poses):
         """(batch, joints, 3) metres -> (batch,)."""
-        distances = pair_distances(poses)
-        hips = tf.gather(poses, self._hips, axis=-2)
-        hip_distance = tf.maximum(pair_distances(hips), self._min_hip_distance**2)
+        distances = pair_distances(coordinates(poses))
+        ends = np.transpose(np.triu_indices(poses.shape[-2], k=1))
+        of_hips = np.all(ends == sorted(self._hips), axis=1, keepdims=True)
+        hip_distance = tf.maximum(_times(distances, of_hips), self._min_hip_distance**2)
         return self.energy(self.hidden(distances / hip_distance))
 
     def get_config(self):
@@ -189,12 +242,18 @@ class ConsistencyEnergy(_Term):
             name="observed",
         )(distances)
 
+    def build(
+        self, poses_shape, observed_shape, pose_2d_shape, radial_shape=None, tangential_shape=None
+    ):
+        joints = poses_shape[-2]
+        self.build_perceptron(_num_pairs(joints) + joints * pose_2d_shape[-2])
+
     def call(self, poses, observed, pose_2d, radial, tangential):
         """(batch, joints, 3) metres, (batch, units), (batch, joints, 2), (batch, 3), (batch, 2)
         -> (batch,)."""
-        projected = project(poses, radial, tangential, **self._limits)
-        distances = [pair_distances(projected), cross_distances(projected, pose_2d)]
-        return self.energy(self.hidden(tf.concat(distances, axis=-1)) + observed)
+        projected = project(coordinates(poses), radial, tangential, **self._limits)
+        distances = pair_distances(projected, coordinates(pose_2d))
+        return self.energy(self.hidden(distances) + observed)
 
 
 @keras.saving.register_keras_serializable(package="ige")
@@ -202,7 +261,7 @@ class PairDistances(keras.layers.Layer):
     """The squared distances (batch, J (J - 1) / 2) of all pairs of points (batch, J, d)."""
 
     def call(self, points):
-        return pair_distances(points)
+        return pair_distances(coordinates(points))
 
 
 @keras.saving.register_keras_serializable(package="ige")
@@ -224,6 +283,14 @@ class PoseEnergy(keras.layers.Layer):
         super().__init__(**kwargs)
         self.feasibility = feasibility
         self.consistency = consistency
+
+    def build(self, poses_shape, conditions_shape=None):
+        # Loaded terms are built already.
+        if self.feasibility is not None and not self.feasibility.built:
+            self.feasibility.build(poses_shape)
+        if self.consistency is not None and not self.consistency.built:
+            shapes = {f"{name}_shape": shape for name, shape in conditions_shape.items()}
+            self.consistency.build(poses_shape, **shapes)
 
     def call(self, poses, conditions):
         energies = []

@@ -50,24 +50,30 @@ def random_weights(layer, rng):
 
 
 def test_pair_distances_by_hand():
-    points = np.array([[0.0, 0, 0], [3, 4, 0], [0, 0, 2]])
-    np.testing.assert_allclose(energies.pair_distances(points), [25, 4, 29])
+    points = energies.coordinates(np.array([[[0.0, 0, 0], [3, 4, 0], [0, 0, 2]]]))
+    np.testing.assert_allclose(energies.pair_distances(points), [[25, 4, 29]])
 
 
-def test_cross_distances_by_hand():
+def test_distances_from_others_by_hand():
     points, others = np.array([[[0.0, 0], [1, 1]]]), np.array([[[3.0, 4], [1, 0], [0, 0]]])
-    np.testing.assert_allclose(energies.cross_distances(points, others), [[25, 1, 0, 13, 1, 2]])
+    distances = energies.pair_distances(*map(energies.coordinates, (points, others)))
+    np.testing.assert_allclose(distances, [[2, 25, 1, 0, 13, 1, 2]])
 
 
 def test_softabs_by_hand():
     np.testing.assert_allclose(energies.softabs(tf.constant([0.0, 0.75, -0.75])), [0, 0.25, 0.25])
 
 
+def project(poses, radial, tangential):
+    projected = energies.project(energies.coordinates(poses), radial, tangential, 0.1, 2.0)
+    return np.stack(projected, axis=-1)
+
+
 def test_projection_is_that_of_the_camera(poses):
     none = np.zeros(3)
     camera = cameras.Camera(none, none, none, none, RADIAL[0], TANGENTIAL[0])
     np.testing.assert_allclose(
-        energies.project(poses, RADIAL[0], TANGENTIAL[0], 0.1, 2.0),
+        project(poses, RADIAL, TANGENTIAL),
         cameras.project_normalised(poses, camera),
         rtol=1e-12,
     )
@@ -76,11 +82,11 @@ def test_projection_is_that_of_the_camera(poses):
 def test_what_no_camera_sees_is_projected_to_the_rim():
     """Without distortion: 3 : 4 to the side at 1 m, 0, and behind the camera; then on its axis."""
     points = np.array([[3.0, 4, 1], [3, 4, 0], [3, 4, -5], [0, 0, 0]])
-    projected = energies.project(points, np.zeros(3), np.zeros(2), 0.1, 2.0)
+    projected = project(points[None], np.zeros((1, 3)), np.zeros((1, 2)))[0]
     np.testing.assert_allclose(projected, [[1.2, 1.6]] * 3 + [[0, 0]])
     # 0.01 m to the side at no depth: as at 10 cm.
     near = np.array([[0.01, 0, 0]])
-    projected = energies.project(near, np.zeros(3), np.zeros(2), 0.1, 2.0)
+    projected = project(near[None], np.zeros((1, 3)), np.zeros((1, 2)))[0]
     np.testing.assert_allclose(projected, [[0.1, 0]])
 
 
@@ -119,7 +125,7 @@ def test_consistency_is_a_perceptron_of_496_distances(poses, pose_2d, rng):
     given = conditions(energy, pose_2d, of_observed)
     energy(poses, **given)
     random_weights(energy, rng)
-    projected = energies.project(poses, RADIAL, TANGENTIAL, 0.1, 2.0).numpy()
+    projected = project(poses, RADIAL, TANGENTIAL)
     points = np.concatenate([projected, pose_2d], axis=1)
     kernel, *others = energy.get_weights()
     assert kernel.shape == (376, 256)
