@@ -14,7 +14,7 @@ import torch
 from benchmarks import opponent
 from benchmarks.lifting import operations as base_operations
 from benchmarks.opponent import Comparison, Lifter, Module
-from ige import unroll
+from ige import descents
 from ige.hpe.energies import ConsistencyEnergy, FeasibilityEnergy
 from ige.hpe.layers import BoneLengthScale
 
@@ -43,7 +43,7 @@ class IgeNet(Module):
         super().__init__()
         self.base = Lifter(model.get_layer("base"))
         self._scale: BoneLengthScale = model.get_layer("metric_start")
-        descent = unroll.descent(model)
+        descent = descents.optimizer(model)
         self._steps = descent.num_steps
         self.log_rate, self.momentum, self.log_limit = map(self.copy, descent.weights[:3])
         energy = descent.energy
@@ -116,7 +116,7 @@ def operations(model: keras.Model) -> int:
     product, the gradients by its weights and its inputs, and the same through that of the gradient.
     What comes from the observed joints alone: forward and the gradient by its weights, once.
     """
-    descent = unroll.descent(model)
+    descent = descents.optimizer(model)
     kernels = [weight for weight in descent.energy.weights if len(weight.shape) == 2]
     weights = sum(int(np.prod(kernel.shape)) for kernel in kernels)
     observed = int(np.prod(model.get_layer("observed").kernel.shape))

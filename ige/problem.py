@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ige import descents
 from ige.data import batches
 from ige.errors import UserError
 
@@ -174,8 +175,11 @@ class Problem(abc.ABC):
             return keras.Model(inputs, self.postprocess(outputs))
 
     def for_prediction(self, model: keras.Model) -> keras.Model:
-        """Returns a loaded model as it is used after training: with one prediction per example."""
-        return model
+        """Returns a loaded model as it is used after training: with one prediction per example,
+        the last of the iterates if the model predicts all."""
+        if len(model.output_shape) == len(self.output_spec.shape) + 1:
+            return model
+        return descents.last(model)
 
     def check_model(self, model: keras.Model, origin: str) -> None:
         """Refuses a loaded model that was made for other inputs or outputs.

@@ -246,30 +246,6 @@ class UnrolledOptimizer(keras.layers.Layer, abc.ABC):
         return cls(**(config | _bound_test_steps(cls)))
 
 
-def descent(model: keras.Model) -> UnrolledOptimizer | None:
-    """Returns the unrolled optimiser of a functional model, None if it has none."""
-    found = (layer for layer in model.layers if isinstance(layer, UnrolledOptimizer))
-    return next(found, None)
-
-
-@keras.saving.register_keras_serializable(package="ige")
-class LastIterate(keras.layers.Layer):
-    """What a descent ends with: (batch, iterates, ...) -> (batch, ...)."""
-
-    def call(self, iterates):
-        return iterates[:, -1]
-
-
-def whole_descent(model: keras.Model) -> keras.Model | None:
-    """Returns a model that predicts (iterates, energies) where a functional model predicts the
-    `LastIterate`; None for other models, and those whose optimiser does not return energies."""
-    last = next((layer for layer in model.layers if isinstance(layer, LastIterate)), None)
-    optimizer = descent(model)
-    if last is None or optimizer is None or not optimizer.return_energies:
-        return None
-    return keras.Model(model.inputs, [last.input, optimizer.output[1]])
-
-
 @keras.saving.register_keras_serializable(package="ige")
 class UnrolledSGD(UnrolledOptimizer):
     """Gradient descent: m <- |momentum| m + clip(gradient); x <- x - learning_rate m.

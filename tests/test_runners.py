@@ -304,9 +304,9 @@ def test_evaluation_shows_every_iterate_and_further_steps(descending, models):
     bindings = ["UnrolledSGD.test_steps = 4", "every_iterate = True"]
     status, out, err = descending("evaluate", bindings=bindings)
     assert status == 0, err
-    assert "trained with ige.UnrolledSGD.test_steps = None, evaluated with 4\n" in out
+    assert "trained with UnrolledSGD.test_steps = None, evaluated with 4\n" in out
     further = json.loads(path.read_text())
-    assert further["evaluated_with"]["ige.UnrolledSGD.test_steps"] == "4"
+    assert further["evaluated_with"]["UnrolledSGD.test_steps"] == "4"
     assert len(further["iterates"]) == 5
     assert further["iterates"][4] == further["over_actions"]
     table = out.partition("means over actions\n")[2].splitlines()

@@ -15,13 +15,7 @@ from hypothesis import strategies as st
 from unroll_worker import Waves
 
 from ige.errors import UserError
-from ige.unroll import (
-    LastIterate,
-    UnrolledAdam,
-    UnrolledOptimizer,
-    UnrolledSGD,
-    whole_descent,
-)
+from ige.unroll import UnrolledAdam, UnrolledOptimizer, UnrolledSGD
 
 HERE = pathlib.Path(__file__).parent
 few = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
@@ -94,23 +88,6 @@ def test_iterates_and_energies_by_hand(momentum, training):
     assert iterates.dtype == energies.dtype == tf.float64
     np.testing.assert_allclose(iterates[:, :, 0], [PATH, [-2.0] * 4], atol=1e-15)
     np.testing.assert_allclose(energies, [ENERGIES, [0.0] * 4], atol=1e-15)
-
-
-def test_the_whole_descent_behind_the_last_iterate():
-    """With what is between the two: here a doubling. More steps than in training too."""
-    inputs = [keras.Input((1,)), keras.Input((1,))]
-
-    def whole(return_energies):
-        layer = UnrolledSGD(Bowl(), 2, 3, 0.25, 0.5, return_energies=return_energies)
-        outputs = layer(*inputs)
-        iterates = keras.layers.Rescaling(2.0)(outputs[0] if return_energies else outputs)
-        return whole_descent(keras.Model(inputs, LastIterate()(iterates)))
-
-    iterates, energies = whole(True).predict([np.array([[3.0]]), np.array([[1.0]])], verbose=0)
-    np.testing.assert_allclose(iterates[0, :, 0], 2 * np.array(PATH))
-    np.testing.assert_allclose(energies[0], ENERGIES)
-    assert whole(False) is None
-    assert whole_descent(keras.Model(inputs[:1], keras.layers.Dense(1)(inputs[0]))) is None
 
 
 def test_derivatives_of_the_last_iterate_in_closed_form():

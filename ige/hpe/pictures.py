@@ -9,13 +9,13 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from ige import unroll
+from ige import descents
 from ige.errors import UserError, nearest
 from ige.figures import save
 from ige.geometry import alignment
 from ige.geometry.units import MM_PER_METRE
 from ige.hpe import drawing, vis
-from ige.hpe.energies import project
+from ige.hpe.energies import coordinates, project
 from ige.hpe.gif import write_gif
 from ige.hpe.motion import Motion, shown
 from ige.hpe.skeleton import Skeleton, convert, get_skeleton
@@ -89,13 +89,13 @@ class _Descent:
     """
 
     def __init__(self, problem: "HpeProblem", model: keras.Model, split: str, batch_size: int):
-        layer = unroll.descent(model)
+        layer = descents.optimizer(model)
         self._num_steps = layer.num_steps
         steps = layer.test_steps or layer.num_steps
         between = [f"step {step}" for step in range(1, steps)]
         self.iterates = ["first guess", *between, f"step {steps}: result"]
         self._problem = problem
-        self._model = unroll.whole_descent(model)
+        self._model = descents.whole(model)
         # To compile it takes longer than these few batches.
         self._model.run_eagerly = True
         self._views = problem.views(split)
@@ -136,7 +136,10 @@ class _Descent:
         sequence, camera_id = self._views[view]
         camera = sequence.cameras[camera_id]
         iterates, _ = self._predict(rows)
-        seen = project(iterates, camera.radial, camera.tangential, _MIN_DEPTH, _MAX_RADIUS).numpy()
+        xyz = coordinates(iterates.reshape(-1, *iterates.shape[2:]))
+        lens = (camera.radial[np.newaxis], camera.tangential[np.newaxis])
+        xy = project(xyz, *lens, _MIN_DEPTH, _MAX_RADIUS)
+        seen = np.stack(xy, axis=-1).reshape(*iterates.shape[:-1], 2)
         truth = self._measured(self._labels[rows])[:, np.newaxis]
         scaled = alignment.scale_aligned(self._measured(iterates), truth).numpy()
         upright = drawing.upright(camera.rotation)
@@ -193,7 +196,7 @@ def draw(
         ),
     }
     descent = None
-    if unroll.whole_descent(model) is not None:
+    if descents.whole(model) is not None:
         descent = _Descent(problem, model, split, batch_size)
         figures["descent.png"] = descent.figure()
     for name, figure in figures.items():

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from ige import unroll
+from ige import descents
 from ige.errors import UserError
 from ige.geometry import cameras
 from ige.geometry.units import MM_PER_METRE
@@ -20,11 +20,23 @@ from ige.hpe import layers, metrics
 from ige.hpe.losses import PoseLoss, PoseMetric
 from ige.hpe.skeleton import Skeleton, conversion_matrix, convert, get_skeleton
 from ige.problem import Pictures, Report, Tensors, TfdsProblem
+from ige.unroll import UnrolledOptimizer
 
 _SPLITS = ("train", "validation", "test")
 # What a network was trained on, without the few oddest poses.
 _RANGE = (0.01, 0.99)
 _POSES_FOR_RANGES = 100_000
+
+
+def _check_descent(model: keras.Model) -> UnrolledOptimizer:
+    """Returns the unrolled optimiser that `every_iterate` asks for."""
+    layer = descents.optimizer(model)
+    if layer is None:
+        raise UserError(
+            "hpe.HpeProblem.every_iterate: got True for a network that makes one prediction, "
+            "expected one that descends an energy, such as hpe/ige4-b128-1"
+        )
+    return layer
 
 
 @gin.configurable(module="hpe")
@@ -160,23 +172,13 @@ class HpeProblem(TfdsProblem):
             names["opt_scale"] = "opt_scale_mm"
         suffixes = {-1: ""}
         if self._every_iterate:
-            steps = range(self._descent(model).num_steps)
-            suffixes |= {step: f"_{step}" for step in steps}
+            steps = _check_descent(model).num_steps
+            suffixes |= {step: f"_{step}" for step in range(steps)}
         return [
             PoseMetric(alignment, self.root, True, iterate, name + suffix)
             for iterate, suffix in suffixes.items()
             for alignment, name in names.items()
         ]
-
-    def _descent(self, model: keras.Model) -> unroll.UnrolledOptimizer:
-        """Returns the unrolled optimiser that `every_iterate` asks for."""
-        layer = unroll.descent(model)
-        if layer is None:
-            raise UserError(
-                "hpe.HpeProblem.every_iterate: got True for a network that makes one prediction, "
-                "expected one that descends an energy, such as hpe/ige4-b128-1"
-            )
-        return layer
 
     @property
     def has_validation(self) -> bool:
@@ -300,11 +302,6 @@ class HpeProblem(TfdsProblem):
     def postprocess(self, outputs: keras.KerasTensor) -> keras.KerasTensor:
         return layers.PredictedPose(self.skeleton, name="predicted_pose")(self._in_metres(outputs))
 
-    def for_prediction(self, model: keras.Model) -> keras.Model:
-        if len(model.output_shape) == len(self.output_spec.shape) + 1:
-            return model
-        return keras.Model(model.inputs, unroll.LastIterate(name="last_iterate")(model.output))
-
     def _in_metres(
         self, outputs: keras.KerasTensor, name: str = "metric_scale"
     ) -> keras.KerasTensor:
@@ -359,11 +356,13 @@ class HpeProblem(TfdsProblem):
     def report(self, model: keras.Model, split: str, batch_size: int) -> Report:
         """Returns the table of errors per action, in mm; see `ige.hpe.metrics`."""
         if self._every_iterate:
-            self._descent(model)
-            model = keras.Model(model.inputs, model.get_layer("last_iterate").input)
-        predictions = self.predict(model, split, batch_size)
-        iterates = np.moveaxis(predictions, 1, 0) if self._every_iterate else [predictions]
-        summaries = [self._summary(poses, split) for poses in iterates]
+            _check_descent(model)
+            every, _ = descents.whole(model).outputs
+            predictions = self.predict(keras.Model(model.inputs, every), split, batch_size)
+            predictions = np.moveaxis(predictions, 1, 0)
+        else:
+            predictions = [self.predict(model, split, batch_size)]
+        summaries = [self._summary(poses, split) for poses in predictions]
         target = self.evaluation_skeleton
         counted = target.num_joints - (not self._count_root)
         joints = (

@@ -266,8 +266,8 @@ def descending(drawn, problem, monkeypatch):
     """As `drawn`, of a network that descends; returns also what was handed to `draw_descent`."""
     whole = Descent(*problem.arrays("test"))
     layer = types.SimpleNamespace(num_steps=1, test_steps=2)
-    monkeypatch.setattr(pictures.unroll, "whole_descent", lambda model: whole)
-    monkeypatch.setattr(pictures.unroll, "descent", lambda model: layer)
+    monkeypatch.setattr(pictures.descents, "whole", lambda model: whole)
+    monkeypatch.setattr(pictures.descents, "optimizer", lambda model: layer)
     figures = []
     draw_descent = pictures.vis.draw_descent
     monkeypatch.setattr(
