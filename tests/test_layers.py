@@ -57,3 +57,18 @@ def test_it_is_saved_with_the_network(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded.layers[0]) is layers.Dropout
     assert loaded.layers[0].rate == 0.3
+
+
+def test_a_network_in_inference_mode_is_the_same_in_training(tmp_path):
+    inputs = keras.Input((4,))
+    outputs = keras.layers.BatchNormalization()(keras.layers.Dropout(0.5)(inputs))
+    network = keras.Model(inputs, outputs)
+    model = keras.Model(inputs, layers.InferenceMode(network, trainable=False)(inputs))
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_allclose(model(x, training=True), x / np.sqrt(1 + 1e-3), rtol=1e-6)
+    assert np.abs(network(x, training=True) - x).max() > 1
+    assert model.trainable_variables == []
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_array_equal(again(x, training=True), model(x))
+    assert again.trainable_variables == []

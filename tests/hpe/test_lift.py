@@ -190,6 +190,18 @@ def test_batches_do_not_matter(model, flat):
     )
 
 
+def test_a_network_that_asks_for_a_distortion_gets_none(flat):
+    pose_2d = keras.Input((SKELETON.num_joints, 2), name="pose_2d")
+    radial = keras.Input((3,), name="radial")
+    seen = layers.ObservedPose(SKELETON, CENTERS, SIZES)(pose_2d)
+    shift = keras.layers.Dense(2, kernel_initializer="ones")(radial)
+    moved = keras.layers.Add()([seen, keras.layers.Reshape((1, 2))(shift)])
+    predicted = layers.PredictedPose(SKELETON)(Perfect()(moved))
+    network = keras.Model({"pose_2d": pose_2d, "radial": radial}, predicted)
+    poses = flat((0.1, 0), 0.1)
+    np.testing.assert_allclose(project(lift.lift(network, poses)[0]), poses, atol=1e-6)
+
+
 def test_a_network_that_does_not_describe_itself_is_refused():
     inputs = keras.Input((16, 2), name="pose_2d")
     message = (

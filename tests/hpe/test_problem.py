@@ -122,6 +122,36 @@ def test_detections_bring_their_skeleton_and_leave_out_views_without():
     np.testing.assert_allclose(inputs["pose_2d"][-3:], expected, atol=1e-6)
 
 
+def test_networks_are_told_of_the_distortion_when_asked():
+    recordings = Recordings()
+    sequence = recordings.sequences("train")[0]
+    other = sequence.cameras["b"]._replace(
+        radial=np.array([1.0, 2, 3]), tangential=np.array([4.0, 5])
+    )
+    changed = dataclasses.replace(sequence, cameras=sequence.cameras | {"b": other})
+    recordings.replace(lambda old: changed if old is sequence else old)
+    lifting = problem(recordings, distortion_inputs=True)
+    inputs, labels = lifting.arrays("train")
+    assert {name: spec.shape for name, spec in lifting.input_spec.items()} == {
+        "pose_2d": (16, 2),
+        "radial": (3,),
+        "tangential": (2,),
+    }
+    # Four frames from camera "a", as many from the other, then another sequence.
+    first = sequence.cameras["a"]
+    for name in ("radial", "tangential"):
+        rows = [
+            *[getattr(first, name)] * 4,
+            *[getattr(other, name)] * 4,
+            *[getattr(first, name)] * 6,
+        ]
+        np.testing.assert_allclose(inputs[name], rows, rtol=1e-6)
+    # With them, the labels are projected to the 2D poses.
+    points = cameras.distort(cameras.perspective(labels), inputs["radial"], inputs["tangential"])
+    np.testing.assert_allclose(points, inputs["pose_2d"], atol=1e-5)
+    assert problem().arrays("train")[0].keys() == {"pose_2d"}
+
+
 def test_other_skeletons():
     lifting = problem(skeleton="h36m_17", input_skeleton="martinez_16")
     inputs, labels = lifting.arrays("train")
@@ -289,6 +319,37 @@ def test_report_of_a_constant_offset_of_one_joint_by_hand():
 def test_mistakes(kwargs, message):
     with pytest.raises(UserError, match=re.escape(message)):
         problem(**kwargs).arrays("train")
+
+
+@pytest.mark.parametrize(
+    ("options", "absolute"),
+    [({}, True), ({"metric_scale": False}, True)]
+    + [({name: True, "metric_scale": False}, False) for name in ("root_relative", "standardise")],
+)
+def test_outputs_become_metres_where_they_are_absolute(options, absolute):
+    spec = problem(**options).output_spec
+    assert spec.skeleton == get_skeleton("h36m_16")
+    assert (spec.to_metres is not None) == absolute
+
+
+def test_the_last_of_the_iterates_is_the_prediction():
+    """Each of the three of the size of the training subjects."""
+    lifting = problem()
+
+    def three_poses(inputs, output_spec):
+        outputs = keras.layers.Dense(144)(keras.layers.Flatten()(inputs["pose_2d"]))
+        return keras.layers.Reshape((3, 16, 3))(outputs)
+
+    model = lifting.build_model(three_poses)
+    used = lifting.for_prediction(model)
+    lifting.check_model(used, "it")
+    inputs, _ = lifting.arrays("test")
+    iterates = model.predict(inputs, verbose=0)
+    np.testing.assert_array_equal(used.predict(inputs, verbose=0), iterates[:, -1])
+    bones = [list(bone) for bone in lifting.skeleton.bones]
+    sizes = layers.bone_lengths(iterates, bones).numpy()
+    np.testing.assert_allclose(sizes, sizes[0, 0], rtol=1e-5)
+    assert lifting.for_prediction(used) is used
 
 
 def test_model_of_other_shapes_is_refused():
