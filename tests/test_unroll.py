@@ -413,6 +413,22 @@ def test_examples_that_are_not_finite_touch_no_other(rng, optimizer):
     check()
 
 
+def test_an_example_of_infinite_energy_stays_although_its_gradient_is_finite():
+    layer = UnrolledSGD(lambda state, offset: (state**2 + offset)[:, 0], 1, None, 0.25)
+    iterates = layer(tf.ones((2, 1)), tf.constant([[0.0], [np.inf]]))
+    np.testing.assert_array_equal(iterates[:, :, 0], [[1, 0.5], [1, 1]])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_what_stops_being_finite_on_the_way_stays_there(training):
+    """Its momentum does not carry it on: 2 - 3/4 * 2 = 1/2, where the energy is NaN."""
+    layer = UnrolledSGD(
+        lambda state, _: tf.where(state > 1, state**2 / 2, np.nan)[:, 0], 3, None, 0.75, 0.5
+    )
+    iterates = layer(tf.constant([[2.0], [0.5]]), training=training)
+    np.testing.assert_array_equal(iterates[:, :, 0], [[2, 0.5, 0.5, 0.5], [0.5] * 4])
+
+
 def test_derivatives_can_be_asked_for_twice(rng):
     """With an example that is not finite too."""
     layer = UnrolledSGD(Length(dtype="float64"), 2, dtype="float64")
