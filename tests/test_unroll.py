@@ -223,6 +223,9 @@ def test_what_is_learned_keeps_its_value_and_its_shape():
         assert values == pytest.approx([0.3, -0.7, 2.0], rel=1e-12)
     layer.weights[0].assign(-50.0)
     assert 0 < float(layer.at("learning_rate", 0)) < 1e-20
+    adam = UnrolledAdam(bowl, 3, beta_1=0.3, learned=["beta_1"], dtype="float64")
+    adam(numbers(1), numbers(1))
+    assert float(adam.at("beta_1", 0)) == pytest.approx(0.3, rel=1e-12)
 
 
 def test_adam_by_hand():
