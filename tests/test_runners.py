@@ -301,16 +301,16 @@ def descending(ige, trained):
 
 def test_evaluation_shows_every_iterate_and_further_steps(descending, models):
     path = models / "hpe/descending/evaluation.json"
-    bindings = ["UnrolledSGD.test_steps = 4", "every_iterate = True"]
+    bindings = ["UnrolledSGD.test_steps = 5", "every_iterate = True"]
     status, out, err = descending("evaluate", bindings=bindings)
     assert status == 0, err
-    assert "trained with UnrolledSGD.test_steps = None, evaluated with 4\n" in out
+    assert "trained with UnrolledSGD.test_steps = None, evaluated with 5\n" in out
     further = json.loads(path.read_text())
-    assert further["evaluated_with"]["UnrolledSGD.test_steps"] == "4"
-    assert len(further["iterates"]) == 5
-    assert further["iterates"][4] == further["over_actions"]
+    assert further["evaluated_with"]["UnrolledSGD.test_steps"] == "5"
+    assert len(further["iterates"]) == 6
+    assert further["iterates"][5] == further["over_actions"]
     table = out.partition("means over actions\n")[2].splitlines()
-    for step in range(5):
+    for step in range(6):
         error = further["iterates"][step]["mpjpe"]
         assert table[4 + step].split()[:2] == [str(step), f"{error:.2f}"]
     assert descending("evaluate")[0] == 0
@@ -318,6 +318,19 @@ def test_evaluation_shows_every_iterate_and_further_steps(descending, models):
     assert "iterates" not in figures
     assert figures["over_actions"] == pytest.approx(further["iterates"][2])
     assert figures["flops"] < further["flops"]
+
+
+@pytest.mark.parametrize(
+    ("command", "binding", "change"),
+    [
+        ("train", "UnrolledSGD.test_steps = 3", "UnrolledSGD.test_steps: None -> 3"),
+        ("evaluate", "UnrolledSGD.num_steps = 3", "UnrolledSGD.num_steps: 2 -> 3"),
+    ],
+)
+def test_only_an_evaluation_goes_further(descending, command, binding, change):
+    status, _, err = descending(command, bindings=[binding])
+    assert status == 2
+    assert f"was trained with another config ({change})" in err
 
 
 @pytest.mark.usefixtures("trained")

@@ -223,6 +223,9 @@ def test_what_is_learned_keeps_its_value_and_its_shape():
         assert values == pytest.approx([0.3, -0.7, 2.0], rel=1e-12)
     layer.weights[0].assign(-50.0)
     assert 0 < float(layer.at("learning_rate", 0)) < 1e-20
+    adam = UnrolledAdam(bowl, 3, beta_1=0.3, learned=["beta_1"], dtype="float64")
+    adam(numbers(1), numbers(1))
+    assert float(adam.at("beta_1", 0)) == pytest.approx(0.3, rel=1e-12)
 
 
 def test_adam_by_hand():
@@ -411,6 +414,22 @@ def test_examples_that_are_not_finite_touch_no_other(rng, optimizer):
         assert np.all(energies.numpy()[np.array(states) == "minimum"] == 0)
 
     check()
+
+
+def test_an_example_of_infinite_energy_stays_although_its_gradient_is_finite():
+    layer = UnrolledSGD(lambda state, offset: (state**2 + offset)[:, 0], 1, None, 0.25)
+    iterates = layer(tf.ones((2, 1)), tf.constant([[0.0], [np.inf]]))
+    np.testing.assert_array_equal(iterates[:, :, 0], [[1, 0.5], [1, 1]])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_what_stops_being_finite_on_the_way_stays_there(training):
+    """Its momentum does not carry it on: 2 - 3/4 * 2 = 1/2, where the energy is NaN."""
+    layer = UnrolledSGD(
+        lambda state, _: tf.where(state > 1, state**2 / 2, np.nan)[:, 0], 3, None, 0.75, 0.5
+    )
+    iterates = layer(tf.constant([[2.0], [0.5]]), training=training)
+    np.testing.assert_array_equal(iterates[:, :, 0], [[2, 0.5, 0.5, 0.5], [0.5] * 4])
 
 
 def test_derivatives_can_be_asked_for_twice(rng):

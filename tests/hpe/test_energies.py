@@ -119,6 +119,19 @@ def test_feasibility_sees_neither_position_nor_orientation_nor_size(poses, rng):
     assert not np.isclose(energy(other), energy(poses), rtol=0.01).any()
 
 
+def test_hips_in_any_order(poses, rng):
+    """Of the 16 joints the left hip is the fourth, and the right one the first."""
+    energy = FeasibilityEnergy((3, 0), dtype="float64")
+    energy(poses)
+    random_weights(energy, rng)
+    ordered = FeasibilityEnergy((0, 3), dtype="float64")
+    ordered(poses)
+    ordered.set_weights(energy.get_weights())
+    np.testing.assert_allclose(energy(poses), ordered(poses))
+    np.testing.assert_allclose(energy(3 * poses), energy(poses), rtol=1e-9)
+    assert energy.get_config()["hips"] == [3, 0]
+
+
 def test_consistency_is_a_perceptron_of_496_distances(poses, pose_2d, rng):
     energy = ConsistencyEnergy(dtype="float64")
     of_observed = rng.normal(0, 0.3, (120, 256))
@@ -157,6 +170,9 @@ def test_a_fresh_energy_is_almost_flat(poses):
     energy(poses)
     np.testing.assert_allclose(np.var(energy.hidden.kernel), 1e-3 / 120, rtol=0.05)
     np.testing.assert_allclose(np.var(energy.outputs.kernel), 1e-3 / 256, rtol=0.1)
+    inputs = keras.Input((16, 2))
+    observed = keras.Model(inputs, ConsistencyEnergy().observe(inputs))
+    assert np.var(observed.get_weights()[0]) < 1e-3 / 100
 
 
 def of_both(pose_2d, rng, dtype="float64"):

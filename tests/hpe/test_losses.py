@@ -151,6 +151,30 @@ def test_reduction_over_the_batch(reduction):
     np.testing.assert_allclose(PoseLoss(reduction=reduction)(true, pred), expected[reduction])
 
 
+# Three iterates of TRUE, off by (3, 4, 0) in one joint, by (0, 0, 2) in the other, and by nothing.
+OFF = np.array([[[3, 4, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 2]], [[0, 0, 0], [0, 0, 0]]])
+ITERATES = TRUE[:, np.newaxis] + OFF
+
+
+@pytest.mark.parametrize(
+    ("decay", "expected"), [(0.5, (5 + 2 * 2) / 7), (1.0, (5 + 2) / 3), (2.0, (4 * 5 + 2 * 2) / 7)]
+)
+def test_loss_of_iterates_weighs_each_by_the_next_one_times_the_decay(decay, expected):
+    """The weights 1, 1 / decay, 1 / decay^2 over their sum."""
+    loss = PoseLoss(order=1, joint_reduction="sum", iterate_decay=decay)
+    assert loss(TRUE, ITERATES).numpy() == pytest.approx(expected)
+    both = loss(np.repeat(TRUE, 2, 0), np.concatenate([ITERATES, ITERATES[:, [2, 2, 2]]]))
+    assert both.numpy() == pytest.approx(expected / 2)
+    assert loss(TRUE, ITERATES[:, :1]).numpy() == pytest.approx(5)
+
+
+@pytest.mark.parametrize(("iterate", "expected"), [(0, 2500), (1, 1000), (-1, 0)])
+def test_metric_of_an_iterate(iterate, expected):
+    metric = PoseMetric("none", iterate=iterate)
+    assert metric(TRUE, ITERATES).numpy() == pytest.approx(expected)
+    assert metric(TRUE, ITERATES[:, iterate]).numpy() == pytest.approx(expected)
+
+
 def test_loss_round_trip():
     options = {
         "alignment": "opt_scale",

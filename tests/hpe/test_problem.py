@@ -405,6 +405,24 @@ def test_what_makes_metres_is_float32_in_mixed_precision(make):
     assert model.output.dtype == "float32"
 
 
+def test_every_row_has_the_distortion_of_its_camera():
+    """Two cameras, one after the other, of S9's 5 frames; other coefficients in 'b'."""
+    recordings = Recordings()
+    lens = {"radial": np.array([0.1, 0.2, 0.3]), "tangential": np.array([0.01, 0.02])}
+
+    def change(sequence):
+        other = sequence.cameras["b"]._replace(**lens)
+        return dataclasses.replace(sequence, cameras=sequence.cameras | {"b": other})
+
+    recordings.replace(change)
+    made = HpeProblem(recordings, PoseLoss, distortion_inputs=True)
+    inputs, _ = made.arrays("test")
+    assert inputs.keys() == made.input_spec.keys() == {"pose_2d", *lens}
+    for name, coefficients in lens.items():
+        expected = [getattr(camera(0), name)] * 5 + [coefficients] * 5
+        np.testing.assert_allclose(inputs[name], expected, rtol=1e-6)
+
+
 def test_loss_and_metrics_know_the_root():
     """Left and right hip of the 16 joints; the midpoint of the hips is the 17th joint."""
     hips = [get_skeleton("h36m_16").index(f"{side}_hip") for side in ("left", "right")]

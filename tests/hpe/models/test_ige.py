@@ -95,6 +95,11 @@ def test_parameters_of_the_published_network():
     assert count_parameters(model) == 43_824 + perceptrons + 3 == 206_147
 
 
+def test_feasibility_is_told_the_hips():
+    hips = descents.optimizer(build()).energy.feasibility.get_config()["hips"]
+    assert {SKELETON.joints[hip] for hip in hips} == {"left_hip", "right_hip"}
+
+
 def test_iterates_start_with_the_pose_of_the_base_in_metres(inputs, rng):
     model = build()
     give_energy_some_slope(model, rng)
