@@ -31,7 +31,7 @@ demo: venv ## train a small pose lifter on generated data, print its errors, dra
 	$(DEMO) --command=vis
 
 test: lint ## check the style and run all tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses=2 --dist=loadfile
 
 lint: venv ## check the style
 	$(PYTHON) -m ruff check .

@@ -64,6 +64,8 @@ setup(
             # Looks at web pages with the Chromium of the system.
             "playwright>=1.50",
             "pytest>=8",
+            # Uses both processors.
+            "pytest-xdist>=3.6",
             "ruff>=0.12",
             "setuptools>=77",
             "wheel>=0.45",

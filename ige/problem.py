@@ -177,9 +177,8 @@ class Problem(abc.ABC):
     def for_prediction(self, model: keras.Model) -> keras.Model:
         """Returns a loaded model as it is used after training: with one prediction per example,
         the last of the iterates if the model predicts all."""
-        if len(model.output_shape) == len(self.output_spec.shape) + 1:
-            return model
-        return descents.last(model)
+        iterates = model.output_shape[2:] == tuple(self.output_spec.shape)
+        return descents.last(model) if iterates else model
 
     def check_model(self, model: keras.Model, origin: str) -> None:
         """Refuses a loaded model that was made for other inputs or outputs.

@@ -27,6 +27,8 @@ _FILE = "config.json"
 # What of the provenance tells data apart; the rest follows from it and from the parameters.
 _DATA = ("dataset", "version", "layout", "files")
 _TRAINING_ONLY = ("train.", "keras.", "exponential_decay.")
+# Where the weights of a network came from before it was trained, and which of them were.
+_STARTS_FROM = (".init_model_id", ".freeze_base")
 # How far a trained network descends.
 _EVALUATION_ONLY = ".test_steps"
 _ABSENT = "(none)"
@@ -75,7 +77,34 @@ def output_folder(given: str | None, default: pathlib.Path) -> pathlib.Path:
 def _is_training_only(parameter: str) -> bool:
     """Whether a parameter says how to train, not what."""
     network = ("train.inference_fn", "train.model_fn", "train.problem")
-    return parameter not in network and parameter.startswith(_TRAINING_ONLY)
+    if parameter in network:
+        return False
+    return parameter.startswith(_TRAINING_ONLY) or parameter.endswith(_STARTS_FROM)
+
+
+def read_record(model_dir: pathlib.Path) -> dict[str, Any]:
+    """Returns what a run was made with: `config`, `ige` (version), and `parameters`, with the
+    data's.
+
+    Raises:
+        UserError: the record is missing or damaged.
+    """
+    path = model_dir / _FILE
+    try:
+        record = json.loads(path.read_bytes())
+        if not isinstance(record["config"], str):
+            raise TypeError
+        return record | {"parameters": dict(record["parameters"])}
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{model_dir} has checkpoints but no {_FILE}; remove the folder, or choose another "
+            "default_model_dir.model_id"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged; put a copy back, or start over with "
+            '--gin_param="train.overwrite=True"'
+        ) from error
 
 
 class RunRecord:
@@ -108,21 +137,8 @@ class RunRecord:
         write_text(self._path, json.dumps(record, indent=2) + "\n")
 
     def read(self) -> dict[str, Any]:
-        """Returns the record: `config`, `ige` (version), and `parameters`, with the data's.
-
-        Raises:
-            UserError: it is damaged.
-        """
-        try:
-            record = json.loads(self._path.read_bytes())
-            if not isinstance(record["config"], str):
-                raise TypeError
-            return record | {"parameters": dict(record["parameters"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self._path} is damaged; put a copy back, or start over with "
-                '--gin_param="train.overwrite=True"'
-            ) from error
+        """Returns what `read_record` does."""
+        return read_record(self._path.parent)
 
     def check(
         self, for_evaluation: bool = False, with_data: bool = True
@@ -140,11 +156,6 @@ class RunRecord:
             UserError: lists what differs and may not, old and new.
         """
         folder = self._path.parent
-        if not self._path.exists():
-            raise UserError(
-                f"{folder} has checkpoints but no {_FILE}; remove the folder, or choose another "
-                "default_model_dir.model_id"
-            )
         replaceable = self._problem.data_selectors | {"data"} if for_evaluation else frozenset()
         old, new = self.read()["parameters"], self._current(with_data)
         if not with_data:

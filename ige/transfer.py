@@ -2,15 +2,17 @@
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+import pathlib
+from collections.abc import Iterator, Sequence
 
 import keras
 
-from ige import configs, distribution
+from ige import configs, distribution, parameters, runs
 from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
-from ige.runs import default_model_dir
 
+# What changes how a network is trained, but not what its weights mean.
+_TRAINING_ONLY = ("dropout_rate", "_initializer", "_regularizer", "freeze_batch_norm")
 _skipped = contextvars.ContextVar("skipped", default=False)
 
 
@@ -24,7 +26,9 @@ def skipped(skip: bool = True) -> Iterator[None]:
         _skipped.reset(token)
 
 
-def initialise(network: keras.Model, task: str, model_id: str, parameter: str) -> None:
+def initialise(
+    network: keras.Model, task: str, model_id: str, parameter: str, shared: Sequence[str] = ()
+) -> None:
     """Gives a network the weights of the layers of the same names in another run.
 
     That is the last checkpoint of the run whose folder is beside those of the same task. The other
@@ -35,14 +39,16 @@ def initialise(network: keras.Model, task: str, model_id: str, parameter: str) -
         task: 'hpe', the folder of the configs of the task.
         model_id: name of the run, as in `default_model_dir.model_id`.
         parameter: gin parameter that names it, for messages.
+        shared: gin parameters that have to be as they are here in the other run too, besides those
+            of its `inference_fn`.
 
     Raises:
-        UserError: there is no such run, or its layers are others.
+        UserError: there is no such run, or it has another config or other layers.
     """
     if _skipped.get():
         return
     config = f"{task}/{model_id}"
-    folder = default_model_dir(config, model_id=model_id)
+    folder = runs.default_model_dir(config, model_id=model_id)
     checkpoints = Checkpoints(folder)
     epochs = checkpoints.epochs()
     if not epochs:
@@ -54,6 +60,7 @@ def initialise(network: keras.Model, task: str, model_id: str, parameter: str) -
             f"{parameter}: no trained model {model_id!r} in {folder}; make it with `{command}` and "
             "the --gin_param of this run, or name another run"
         )
+    _check(runs.read_record(folder)["parameters"], folder, parameter, shared)
     path = checkpoints.path(Position(epochs[-1]))
     saved = {layer.name: layer for layer in checkpoints.load_model(epochs[-1]).layers}
     for layer in network.layers:
@@ -69,3 +76,18 @@ def initialise(network: keras.Model, task: str, model_id: str, parameter: str) -
         layer.set_weights(weights)
     if distribution.is_chief():
         print(f"starting from {path}")
+
+
+def _check(
+    recorded: dict[str, str], folder: pathlib.Path, parameter: str, shared: Sequence[str]
+) -> None:
+    """Refuses a run whose weights mean something else."""
+    network = recorded.get("train.inference_fn", "").removeprefix("@")
+    here = {key: str(value) for key, value in parameters.resolved(("train",)).items()}
+    for key, value in recorded.items():
+        of_network = key.rpartition(".")[0] == network and not key.endswith(_TRAINING_ONLY)
+        if (of_network or key in shared) and value != here.get(key, value):
+            raise UserError(
+                f"{parameter}: {folder} was trained with {key} = {value}, here it is {here[key]}; "
+                "name a run that was trained with the same"
+            )

@@ -59,8 +59,9 @@ class UnrolledOptimizer(keras.layers.Layer, abc.ABC):
         isolate: in training, evaluate examples that are not finite again at the values of one that
             is. Without it the gradient of shared weights is NaN as soon as one example's is:
             0 * NaN. Costs a second descent in the steps where there is such an example, and the
-            derivatives by tensors that the energy closes over: it learns by variables only. It does
-            not see an infinite derivative of a gradient that is finite, such as that of x^1.5 at 0.
+            derivatives by tensors that the energy closes over: it learns by variables only. An
+            energy that draws random numbers draws others in the second descent. It does not see an
+            infinite derivative of a gradient that is finite, such as that of x^1.5 at 0.
 
     Raises:
         UserError: a value that makes no sense; when called: a state without floating-point tensors,

@@ -343,6 +343,35 @@ def test_only_a_descent_has_iterates(ige):
     )
 
 
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize(
+    ("binding", "old"),
+    [
+        ("hpe.get_baseline_inference.residual = False", "True"),
+        ("hpe.HpeProblem.validation_subjects = ('S8',)", "()"),
+        ("hpe.HpeProblem.input_skeleton = 'martinez_16'", "'h36m_16'"),
+    ],
+)
+def test_a_base_of_another_kind_is_refused(ige, models, binding, old):
+    """Or one that has seen the subjects who are held out here."""
+    named = ["default_model_dir.model_id = 'refused'", binding]
+    status, _, err = ige("hpe/ige4-b128-1", "train", bindings=named)
+    assert status == 2
+    parameter, value = binding.split(" = ")
+    assert err == (
+        f"ige: hpe.get_ige_inference.init_model_id: {models / NAME} was trained with {parameter} = "
+        f"{old}, here it is {value}; name a run that was trained with the same\n"
+    )
+    assert not (models / "hpe/refused").exists()
+
+
+def test_an_evaluation_need_not_say_where_the_weights_came_from(descending):
+    bindings = ["init_model_id = 'elsewhere'", "freeze_base = True"]
+    status, out, err = descending("evaluate", bindings=bindings)
+    assert status == 0, err
+    assert "trained with" not in out
+
+
 def test_a_run_goes_on_without_the_run_that_it_started_from(descending, models):
     """And shows, when asked, the errors of every iterate while it trains."""
     (models / NAME).rename(models / "elsewhere")

@@ -1,8 +1,8 @@
 """The energy of a 3D pose given a 2D one (Jack et al., "IGE-Net", CVPR 2019).
 
 Two terms, each a multilayer perceptron of squared distances between points: how feasible the pose
-is as a body, and how consistent with what the camera sees. Neither changes when the person turns
-left or right with the camera's image, and the first not with position, orientation or size.
+is as a body, whatever its position, orientation and size, and how consistent it is with what the
+camera sees.
 """
 
 from collections.abc import Sequence
@@ -232,7 +232,10 @@ class ConsistencyEnergy(_Term):
 
     def observe(self, pose_2d: keras.KerasTensor) -> keras.KerasTensor:
         """Returns, with layers of its own, what the hidden units (batch, units) get from observed
-        joints (batch, joints, 2)."""
+        joints (batch, joints, 2).
+
+        Its kernel begins with the variance scaling of its own 120 inputs, not of all 496.
+        """
         distances = PairDistances(dtype=self.compute_dtype, name="observed_distances")(pose_2d)
         return keras.layers.Dense(
             self._options["hidden_units"],

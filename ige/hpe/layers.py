@@ -18,7 +18,7 @@ class PoseSpec(keras.layers.InputSpec):
     Args:
         skeleton: the joints.
         to_metres: network's outputs, name of a layer -> the same in metres; None if a network is
-            asked for something else: root-relative or standardised poses.
+            asked for something else: root-relative or standardised poses, or such of any scale.
     """
 
     def __init__(

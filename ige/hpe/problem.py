@@ -158,8 +158,10 @@ class HpeProblem(TfdsProblem):
 
     @property
     def output_spec(self) -> layers.PoseSpec:
-        absolute = not self._root_relative and not self._standardise
-        return layers.PoseSpec(self.skeleton, self._in_metres if absolute else None)
+        metric = self._metric_scale
+        if not (metric or self._root_relative or self._standardise):
+            metric = self.loss.get_config()["alignment"] == "none"
+        return layers.PoseSpec(self.skeleton, self._in_metres if metric else None)
 
     @property
     def loss(self) -> PoseLoss:
@@ -167,12 +169,12 @@ class HpeProblem(TfdsProblem):
         return self._loss_class(root=self.root, std=std)
 
     def get_metrics(self, model: keras.Model) -> list[keras.metrics.Metric]:
-        names = {"origin": "mpjpe_mm"}
-        if not self._root_relative:
-            names["opt_scale"] = "opt_scale_mm"
+        absolute = {} if self._root_relative else {"opt_scale": "opt_scale_mm"}
+        names = {"origin": "mpjpe_mm"} | absolute
         suffixes = {-1: ""}
         if self._every_iterate:
-            steps = _check_descent(model).num_steps
+            layer = _check_descent(model)
+            steps = min(layer.num_steps, layer.test_steps or layer.num_steps)  # of held-out ones
             suffixes |= {step: f"_{step}" for step in range(steps)}
         return [
             PoseMetric(alignment, self.root, True, iterate, name + suffix)
@@ -357,12 +359,10 @@ class HpeProblem(TfdsProblem):
         """Returns the table of errors per action, in mm; see `ige.hpe.metrics`."""
         if self._every_iterate:
             _check_descent(model)
-            every, _ = descents.whole(model).outputs
-            predictions = self.predict(keras.Model(model.inputs, every), split, batch_size)
-            predictions = np.moveaxis(predictions, 1, 0)
-        else:
-            predictions = [self.predict(model, split, batch_size)]
-        summaries = [self._summary(poses, split) for poses in predictions]
+            model = keras.Model(model.inputs, model.get_layer("last_iterate").input)
+        predictions = self.predict(model, split, batch_size)
+        iterates = np.moveaxis(predictions, 1, 0) if self._every_iterate else [predictions]
+        summaries = [self._summary(poses, split) for poses in iterates]
         target = self.evaluation_skeleton
         counted = target.num_joints - (not self._count_root)
         joints = (

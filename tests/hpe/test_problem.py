@@ -1,5 +1,6 @@
 import dataclasses
 import re
+from functools import partial
 
 import keras
 import numpy as np
@@ -322,14 +323,20 @@ def test_mistakes(kwargs, message):
 
 
 @pytest.mark.parametrize(
-    ("options", "absolute"),
-    [({}, True), ({"metric_scale": False}, True)]
-    + [({name: True, "metric_scale": False}, False) for name in ("root_relative", "standardise")],
+    ("alignment", "options", "metric"),
+    [
+        ("opt_scale", {}, True),
+        ("opt_scale", {"metric_scale": False}, False),
+        ("none", {"metric_scale": False}, True),
+        ("none", {"metric_scale": False, "root_relative": True}, False),
+        ("none", {"metric_scale": False, "standardise": True}, False),
+    ],
 )
-def test_outputs_become_metres_where_they_are_absolute(options, absolute):
-    spec = problem(**options).output_spec
+def test_outputs_become_metres_where_they_are_absolute(alignment, options, metric):
+    loss = partial(PoseLoss, alignment)
+    spec = HpeProblem(dataset=Recordings(), loss=loss, **options).output_spec
     assert spec.skeleton == get_skeleton("h36m_16")
-    assert (spec.to_metres is not None) == absolute
+    assert (spec.to_metres is not None) == metric
 
 
 def test_the_last_of_the_iterates_is_the_prediction():

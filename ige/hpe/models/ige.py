@@ -20,6 +20,12 @@ from ige.problem import InferenceFn, Tensors
 from ige.unroll import UnrolledOptimizer
 
 _NAME = "hpe.get_ige_inference"
+# What poses mean to the base; and whom it has seen: of held-out subjects, nobody.
+_AS_THE_BASE = (
+    *(f"hpe.HpeProblem.{name}" for name in ("skeleton", "input_skeleton", "validation_subjects")),
+    *(f"hpe.HpeProblem.{name}" for name in ("root_relative", "standardise")),
+    "hpe.h3m_lift.keypoints",
+)
 
 
 @gin.configurable(module="hpe", denylist=["inputs", "output_spec"])
@@ -64,8 +70,8 @@ def get_ige_inference(
         )
     if output_spec.to_metres is None:
         raise UserError(
-            f"{_NAME}: got poses that are relative to the root or standardised, expected absolute "
-            "ones; set hpe.HpeProblem.root_relative = False and standardise = False"
+            f"{_NAME}: got poses that are not absolute and in metres; set hpe.HpeProblem."
+            "root_relative = False, standardise = False and metric_scale = True"
         )
     if consistency is not None and "radial" not in inputs:
         raise UserError(
@@ -78,7 +84,7 @@ def get_ige_inference(
     }
     base = keras.Model(base_inputs, inference_fn(base_inputs, output_spec), name="base")
     if init_model_id is not None:
-        transfer.initialise(base, "hpe", init_model_id, f"{_NAME}.init_model_id")
+        transfer.initialise(base, "hpe", init_model_id, f"{_NAME}.init_model_id", _AS_THE_BASE)
     if freeze_base:
         base = InferenceMode(base, trainable=False, name="frozen_base")
     start = output_spec.to_metres(base(inputs), "metric_start")

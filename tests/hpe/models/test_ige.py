@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ige import descents
+from ige import descents, transfer
 from ige.checkpoints import Checkpoints, Position
 from ige.costs import count_parameters
 from ige.errors import UserError
@@ -198,8 +198,16 @@ def base_run():
     spec = layers.PoseSpec(SKELETON, in_metres)
     model = keras.Model(inputs, in_metres(small_base(inputs, spec), "metric_scale"))
     model.compile(keras.optimizers.Adam(), "mse")
-    Checkpoints(default_model_dir("hpe/base")).save(model, Position(3), [{"loss": 1.0}] * 3)
+    folder = default_model_dir("hpe/base")
+    Checkpoints(folder).save(model, Position(3), [{"loss": 1.0}] * 3)
+    folder.joinpath("config.json").write_text('{"config": "hpe/base", "parameters": {}}')
     return model
+
+
+@pytest.fixture(autouse=True)
+def no_config(monkeypatch):
+    """No experiment is configured here."""
+    monkeypatch.setattr(transfer.parameters, "resolved", lambda roots: {})
 
 
 def test_the_base_starts_with_the_weights_of_another_run(base_run, inputs, capsys):
@@ -216,9 +224,6 @@ def test_the_base_starts_with_the_weights_of_another_run(base_run, inputs, capsy
 def test_a_run_of_another_network_is_refused():
     def wider(inputs, output_spec):
         return get_baseline_inference(inputs, output_spec, filters=9, num_blocks=1)
-
-    def deeper(inputs, output_spec):
-        return small_base(inputs, output_spec) + small_base(inputs, output_spec)
 
     path = default_model_dir("hpe/base") / "checkpoints/epoch-0003"
     message = (
@@ -264,8 +269,8 @@ def test_a_missing_run_says_which_command_makes_it(name, command):
             TERMS,
             keras_inputs(),
             None,
-            "got poses that are relative to the root or standardised, expected absolute ones; set "
-            "hpe.HpeProblem.root_relative = False and standardise = False",
+            "got poses that are not absolute and in metres; set hpe.HpeProblem.root_relative = "
+            "False, standardise = False and metric_scale = True",
         ),
     ],
 )
