@@ -304,6 +304,8 @@ class Checkpoints:
         """Turns what Keras raises for a file that does not fit into one line."""
         try:
             yield
+        except UserError:  # of what gin has for the loaded network
+            raise
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(
                 f"{self.path(position)} cannot be loaded: {first_line(error)}; was it made by "

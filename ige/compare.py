@@ -179,6 +179,8 @@ def _conditions(evaluation: dict[str, Any]) -> dict[str, str]:
     """Returns name -> what has to be equal for errors to be comparable."""
     found = {key: evaluation.get(key) for key in ("split", "joints")}
     found |= {f"data.{k}": v for k, v in evaluation["data"].items() if k not in _COUNTS}
+    changed = evaluation.get("evaluated_with", {})
+    found |= {key: value for key, value in changed.items() if key.endswith(".test_steps")}
     return {key: json.dumps(value, sort_keys=True) for key, value in found.items()}
 
 

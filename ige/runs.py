@@ -27,10 +27,8 @@ _FILE = "config.json"
 # What of the provenance tells data apart; the rest follows from it and from the parameters.
 _DATA = ("dataset", "version", "layout", "files")
 _TRAINING_ONLY = ("train.", "keras.", "exponential_decay.")
-# Where the weights of a network came from before it was trained, and which of them were.
-_STARTS_FROM = (".init_model_id", ".freeze_base")
-# How far a trained network descends.
-_EVALUATION_ONLY = ".test_steps"
+# How far a trained network descends; where its weights came from, and which of them were trained.
+_FREE_IN_EVALUATION = (".test_steps", ".init_model_id", ".freeze_base")
 _ABSENT = "(none)"
 
 
@@ -77,9 +75,7 @@ def output_folder(given: str | None, default: pathlib.Path) -> pathlib.Path:
 def _is_training_only(parameter: str) -> bool:
     """Whether a parameter says how to train, not what."""
     network = ("train.inference_fn", "train.model_fn", "train.problem")
-    if parameter in network:
-        return False
-    return parameter.startswith(_TRAINING_ONLY) or parameter.endswith(_STARTS_FROM)
+    return parameter not in network and parameter.startswith(_TRAINING_ONLY)
 
 
 def read_record(model_dir: pathlib.Path) -> dict[str, Any]:
@@ -169,7 +165,7 @@ class RunRecord:
             key
             for key in different
             if key.rpartition(".")[0] not in replaceable
-            and not (for_evaluation and key.endswith(_EVALUATION_ONLY))
+            and not (for_evaluation and key.endswith(_FREE_IN_EVALUATION))
         ]
         if refused:
             changes = "; ".join(

@@ -217,3 +217,13 @@ def test_comparing_needs_no_tensorflow(runs):
     )
     assert finished.returncode == 0, finished.stderr
     assert re.search("hpe/small", finished.stdout)
+
+
+def test_further_steps_than_in_training_are_told(compare, runs):
+    runs("hpe/ige", evaluation(1, 2, 3, evaluated_with={"UnrolledSGD.test_steps": "6", "x": "y"}))
+    _, out, _ = compare("hpe/small", "hpe/ige")
+    notes = [line for line in out.splitlines() if line.startswith("Not evaluated alike")]
+    assert notes == [
+        "Not evaluated alike, compare with care: UnrolledSGD.test_steps differs (hpe/small; "
+        "hpe/ige)."
+    ]

@@ -369,7 +369,14 @@ def test_an_evaluation_need_not_say_where_the_weights_came_from(descending):
     bindings = ["init_model_id = 'elsewhere'", "freeze_base = True"]
     status, out, err = descending("evaluate", bindings=bindings)
     assert status == 0, err
-    assert "trained with" not in out
+    assert "get_ige_inference.init_model_id = 'b128-1', evaluated with 'elsewhere'\n" in out
+
+
+@pytest.mark.parametrize("command", ["evaluate", "vis"])
+def test_a_descent_has_a_step_at_least(descending, command):
+    status, _, err = descending(command, bindings=["UnrolledSGD.test_steps = 0"])
+    assert status == 2
+    assert err == ("ige: UnrolledSGD.test_steps: got 0, expected a whole number from 1 on\n")
 
 
 def test_a_run_goes_on_without_the_run_that_it_started_from(descending, models):

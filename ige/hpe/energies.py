@@ -279,8 +279,8 @@ class PoseEnergy(keras.layers.Layer):
 
     def __init__(
         self,
-        feasibility: FeasibilityEnergy | None = None,
-        consistency: ConsistencyEnergy | None = None,
+        feasibility: keras.layers.Layer | None = None,
+        consistency: keras.layers.Layer | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)

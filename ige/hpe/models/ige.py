@@ -9,11 +9,7 @@ import keras
 
 from ige import transfer
 from ige.errors import UserError
-from ige.hpe.energies import (
-    ConsistencyEnergy,
-    FeasibilityEnergy,
-    PoseEnergy,
-)
+from ige.hpe.energies import PoseEnergy
 from ige.hpe.layers import PoseSpec
 from ige.layers import InferenceMode
 from ige.problem import InferenceFn, Tensors
@@ -35,8 +31,8 @@ def get_ige_inference(
     inference_fn: InferenceFn = gin.REQUIRED,
     init_model_id: str | None = gin.REQUIRED,
     optimizer: type[UnrolledOptimizer] = gin.REQUIRED,
-    feasibility: type[FeasibilityEnergy] | None = None,
-    consistency: type[ConsistencyEnergy] | None = None,
+    feasibility: type[keras.layers.Layer] | None = None,
+    consistency: type[keras.layers.Layer] | None = None,
     freeze_base: bool = False,
 ) -> keras.KerasTensor:
     """The pose of another network, then those that steps down an energy make of it.
@@ -51,8 +47,9 @@ def get_ige_inference(
         inference_fn: the other network, the base.
         init_model_id: the run that the base takes its weights from; None to start afresh.
         optimizer: class of the unrolled optimiser, made with the energy.
-        feasibility: class of the term of the body; None to leave it out.
-        consistency: class of the term of the image; None to leave it out.
+        feasibility: class of the term of the body, as `FeasibilityEnergy` is; None to leave it out.
+        consistency: class of the term of the image, as `ConsistencyEnergy` is; None to leave it
+            out.
         freeze_base: train the energy and the optimiser only; the base then predicts in training
             as it does later, without dropout.
 

@@ -1,3 +1,4 @@
+import pathlib
 import re
 
 import keras
@@ -290,3 +291,22 @@ def test_consistency_needs_the_camera():
         get_ige_inference(
             inputs, layers.PoseSpec(SKELETON, in_metres), small_base, None, sgd, **TERMS
         )
+
+
+def test_terms_and_arrays_as_documented(inputs, rng, tmp_path):
+    """The code of docs/ige.md: a width of the hips, and what a descent goes through."""
+    page = pathlib.Path(__file__).parents[3] / "docs/ige.md"
+    term, arrays, elsewhere = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    documented = {"__name__": "my_terms"}
+    exec(term, documented)
+    model = build(feasibility=documented["HipWidth"], consistency=None)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    names = {"model": again, "inputs": inputs}
+    exec(arrays, names)
+    hips = names["iterates"].numpy()[:, :, [SKELETON.index(f"{s}_hip") for s in ("left", "right")]]
+    width = np.linalg.norm(hips[:, :, 0] - hips[:, :, 1], axis=-1)
+    np.testing.assert_allclose(names["energies"], (width - 0.26) ** 2, rtol=1e-3, atol=1e-6)
+    assert float(names["rate"]) == pytest.approx(0.1)
+    exec(elsewhere, names)
+    np.testing.assert_allclose(names["iterates"][0, :, 0], [0, 0.5, 0.75, 0.875, 0.9375])
