@@ -225,18 +225,6 @@ def test_metric_round_trip():
     assert float(again.result()) == float(metric.result()) > 0
 
 
-ITERATES = np.stack([PRED, TRUE, PRED + np.array([1, 0, 0])], axis=1)
-"""The first is off by 5 and 2, the second by nothing, the third by sqrt(32) and sqrt(5)."""
-
-
-def test_iterates_weigh_by_decay_to_minus_t():
-    """1, 2 and 4 sevenths with a decay of a half; equal with 1."""
-    third = (32**0.5 + 5**0.5) / 2
-    for decay, expected in ((0.5, (3.5 + 4 * third) / 7), (1.0, (3.5 + third) / 3)):
-        loss = PoseLoss(order=1, iterate_decay=decay)
-        assert float(loss(TRUE, ITERATES)) == pytest.approx(expected)
-
-
 def test_loss_of_iterates_is_that_of_each(rng):
     """With what an alignment does to each of them by itself."""
     truth = rng.normal(size=(3, 5, 3)) + IN_FRONT
@@ -246,15 +234,6 @@ def test_loss_of_iterates_is_that_of_each(rng):
     each = np.stack([PoseLoss(**options)(truth, iterates[:, t]) for t in range(4)], axis=1)
     got = PoseLoss(**options)(truth, iterates)
     np.testing.assert_allclose(got, each @ weights / weights.sum(), rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("iterate", "expected"), [(-1, (32**0.5 + 5**0.5) / 2), (0, 3.5), (1, 0), (2, 3.946461)]
-)
-def test_metric_is_of_one_of_the_iterates(iterate, expected):
-    metric = PoseMetric("none", iterate=iterate)
-    metric.update_state(TRUE, ITERATES)
-    assert float(metric.result()) == pytest.approx(1000 * expected, rel=1e-5)
 
 
 def test_metric_in_millimetres_by_hand():
