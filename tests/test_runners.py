@@ -53,6 +53,9 @@ def ige(tiny, models, capsys):
     return run
 
 
+LIGHT = ("train.jit_compile = False", "UnrolledSGD.isolate = False")
+
+
 def small_ige(name):
     """Returns what keeps a descent small: XLA takes its time to compile the steps of it."""
     if "ige" not in name:
@@ -60,7 +63,7 @@ def small_ige(name):
     terms = {"feasibility": "FeasibilityEnergy", "consistency": "ConsistencyEnergy"}
     return [
         "UnrolledSGD.num_steps = 2",
-        *([] if name == "hpe/ige4-b128-1" else ["train.jit_compile = False"]),
+        *([] if name == "hpe/ige4-b128-1" else LIGHT),
         *(
             f"hpe.{energy}.hidden_units = 8"
             for term, energy in terms.items()
