@@ -6,7 +6,6 @@ camera sees.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import gin
 import keras
@@ -15,8 +14,6 @@ import tensorflow as tf
 
 from ige.errors import UserError
 from ige.geometry import cameras
-
-Tensors = dict[str, Any]
 
 
 def coordinates(points: tf.Tensor) -> list[tf.Tensor]:
