@@ -76,7 +76,8 @@ class TrainingState:
 
         def judge(epoch: int) -> float:
             figures = self.history[epoch - 1]
-            return figures.get(f"val_{self.judged_by}", figures[self.judged_by])
+            held_out = f"val_{self.judged_by}"
+            return figures[held_out if held_out in figures else self.judged_by]
 
         return min(epochs, key=judge, default=None)
 

@@ -24,6 +24,12 @@ def compiled_by_xla() -> Iterator[None]:
         _algorithm.reset(token)
 
 
+def random_algorithm() -> str:
+    """Returns the `alg` of TensorFlow's stateless random functions that suits how they are
+    compiled."""
+    return _algorithm.get()
+
+
 @keras.saving.register_keras_serializable(package="ige")
 class InferenceMode(keras.layers.Layer):
     """A network that behaves in training as it does afterwards: no dropout, moving statistics.
@@ -66,5 +72,5 @@ class Dropout(keras.layers.Dropout):
             inputs,
             rate=self.rate,
             seed=tf.cast(self.seed_generator.next(), tf.int32),
-            rng_alg=_algorithm.get(),
+            rng_alg=random_algorithm(),
         )

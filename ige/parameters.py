@@ -17,6 +17,7 @@ COMMANDS_WITH_CONFIG = (
     "train",
     "evaluate",
     "vis",
+    "infer",
     "predict",
     "compare",
     "prepare",

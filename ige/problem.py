@@ -88,8 +88,8 @@ class Problem(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def loss(self) -> keras.losses.Loss:
-        """The loss of a batch."""
+    def loss(self) -> keras.losses.Loss | None:
+        """The loss of a batch; None if the model has its own."""
 
     @abc.abstractmethod
     def get_metrics(self, model: keras.Model) -> list[keras.metrics.Metric]:
@@ -119,8 +119,17 @@ class Problem(abc.ABC):
         """Returns shuffled batches of the training split from `start_step` on."""
 
     @abc.abstractmethod
-    def report(self, model: keras.Model, split: str, batch_size: int) -> Report:
-        """Evaluates a model on a split."""
+    def report(
+        self, model: keras.Model, split: str, batch_size: int, run_folder: pathlib.Path
+    ) -> Report:
+        """Evaluates a model on a split.
+
+        Args:
+            model: a trained model.
+            split: 'train', 'validation' or 'test'.
+            batch_size: examples per call of the network.
+            run_folder: folder of its run, for what other commands have written there.
+        """
 
     def vis(
         self,
@@ -129,6 +138,7 @@ class Problem(abc.ABC):
         batch_size: int,
         folder: pathlib.Path,
         example: str | None,
+        run_folder: pathlib.Path,
     ) -> Pictures:
         """Draws what a model makes of a split.
 
@@ -138,6 +148,7 @@ class Problem(abc.ABC):
             batch_size: examples per call of the network.
             folder: where the pictures go; it exists.
             example: name of what is shown in detail; None for a typical one.
+            run_folder: folder of its run, for what other commands have written there.
 
         Raises:
             UserError: this problem has no pictures, or no such example.

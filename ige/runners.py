@@ -118,7 +118,8 @@ def evaluate(
     trained = load_trained(config_name, problem, "evaluate", checkpoint)
     for key, (old, new) in trained.differences.items():
         print(f"trained with {key} = {old}, evaluated with {new}")
-    report = problem.report(trained.model, split, batch_size)
+    model_dir = default_model_dir(config_name)
+    report = problem.report(trained.model, split, batch_size, model_dir)
     print(report.text)
     evaluation = report.figures | {
         "config": trained.record["config"],
@@ -131,7 +132,6 @@ def evaluate(
         "trained_with": trained.record["parameters"],
         "evaluated_with": {key: new for key, (_, new) in trained.differences.items()},
     }
-    model_dir = default_model_dir(config_name)
     path = model_dir / "evaluation.json"
     write_text(path, json.dumps(evaluation, indent=2) + "\n")
     print(f"epoch {trained.epoch} of {model_dir}; figures in {path}")
@@ -167,8 +167,9 @@ def vis(
     if show:
         figures.require_windows()
     trained = load_trained(config_name, problem, "vis", checkpoint)
-    folder = output_folder(output, default_model_dir(config_name) / "vis")
-    pictures = problem.vis(trained.model, split, batch_size, folder, example)
+    model_dir = default_model_dir(config_name)
+    folder = output_folder(output, model_dir / "vis")
+    pictures = problem.vis(trained.model, split, batch_size, folder, example, model_dir)
     print(f"{split} by {trained.path}")
     for path in pictures.paths:
         print(path)
@@ -206,6 +207,27 @@ def predict(config_name: str, source: str | None = None, output: str | None = No
         ),
         pathlib.Path(source),
         lambda: output_folder(None, folder),
+    )
+
+
+def infer(config_name: str) -> None:
+    """Fits every sequence of a split with a trained prior, as the `infer` of the task does it.
+
+    Args:
+        config_name: name of the experiment.
+
+    Raises:
+        UserError: the config has no such command, or there is no such run.
+    """
+    command = parameters.task_command("infer")
+    if command is None:
+        raise UserError(
+            f"--command=infer: {config_name} cannot do it, expected a config that binds an "
+            "`infer`, such as apo/h3m-big; `--command=list` shows the configs"
+        )
+    gin.get_configurable(command)(
+        lambda problem, checkpoint: load_trained(config_name, problem, "infer", checkpoint),
+        default_model_dir(config_name),
     )
 
 

@@ -33,6 +33,7 @@ _OUTPUT = (
     "checkpoints",
     "config.json",
     "evaluation.json",
+    "results*.h5*",
     "vis",
     "events.out.tfevents.*",
     ".trimmed",
@@ -56,11 +57,11 @@ def _check_counts(seed: int, **counts: int) -> None:
             raise UserError(f"train.{name}: got {value}, expected at least 1")
 
 
-def _steps_per_epoch(problem: Problem, batch_size: int) -> int:
+def _steps_per_epoch(problem: Problem, batch_size: int, steps: int | None) -> int:
     examples = problem.examples_per_epoch("train")
     if batch_size > examples:
         raise UserError(f"train.batch_size: got {batch_size}, expected at most {examples} examples")
-    return examples // batch_size
+    return steps or examples // batch_size
 
 
 def _scheduled(
@@ -148,6 +149,7 @@ def train(
     lr_schedule: Callable[[int], float] | None = None,
     batch_size: int = 64,
     epochs: int = 200,
+    steps_per_epoch: int | None = None,
     seed: int = 0,
     jit_compile: bool = True,
     dtype_policy: DtypePolicy | None = None,
@@ -209,6 +211,7 @@ def train(
         checkpoint_every=checkpoint_every,
         checkpoints_to_keep=checkpoints_to_keep,
         log_every=log_every,
+        steps_per_epoch=1 if steps_per_epoch is None else steps_per_epoch,
     )
     distribution.check(optimizer, batch_size, dtype_policy)
     chief = distribution.is_chief()
@@ -223,7 +226,7 @@ def train(
         if start.epoch >= epochs:
             print(f"{model_dir} has {start.epoch} epochs already; a larger --epochs goes on")
             return None
-        steps = _steps_per_epoch(problem, batch_size)
+        steps = _steps_per_epoch(problem, batch_size, steps_per_epoch)
         first_step = start.epoch * steps + start.step
         feed = problem.get_training_feed(
             batch_size, steps, seed, first_step, min(steps, _STEPS_PER_CHUNK)
@@ -240,7 +243,7 @@ def train(
         model.compile(optimizer, problem.loss, metrics=metrics, jit_compile=jit_compile)
         distribution.synchronise_batch_norm(model)
         loop = StepLoop(model, feed.fetch, feed.chunks.element_spec, jit_compile)
-        checkpoints.judged_by = _judged_by(model, problem, loop.figures)
+        checkpoints.judged_by = _judged_by(model, problem, metrics, loop.figures)
         if state:
             checkpoints.restore(model, state)
             print(f"continuing {model_dir} after {start}")
@@ -280,9 +283,16 @@ def _build(problem: Problem, inference_fn: InferenceFn, model_fn: ModelFn | None
     return model_fn(problem, inference_fn) if model_fn else problem.build_model(inference_fn)
 
 
-def _judged_by(model: keras.Model, problem: Problem, figures: Sequence[str]) -> str:
+def _judged_by(
+    model: keras.Model,
+    problem: Problem,
+    metrics: Sequence[keras.metrics.Metric],
+    figures: Sequence[str],
+) -> str:
     """Returns the figure that the best epoch is chosen by: the model's choice, if it has one."""
     name = getattr(model, "judged_by", problem.judged_by)
+    if problem.has_validation:  # then held-out examples judge
+        figures = sorted({*figures, *(metric.name for metric in metrics)})
     if name not in figures:
         raise UserError(
             f"judged_by: got {name!r}, expected a figure that training reports, one of "

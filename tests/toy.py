@@ -68,7 +68,7 @@ class LineProblem(TfdsProblem):
                 y[row] = np.nan
         return {"x": x}, y
 
-    def report(self, model, split, batch_size):
+    def report(self, model, split, batch_size, run_folder):
         _, labels = self.arrays(split)
         predictions = model.predict(self.get_dataset(split, batch_size), verbose=0)
         error = float(np.abs(predictions - labels).mean())

@@ -66,23 +66,25 @@ def shuffled_feed(
         arrays: nest of arrays with `num_examples` rows.
         num_examples: rows of every array.
         batch_size: rows of every batch; must not exceed `num_examples`.
-        steps_per_epoch: batches of an epoch, at most `num_examples // batch_size`; the rows that
-            this leaves out differ from epoch to epoch.
+        steps_per_epoch: batches of an epoch; at most `num_examples // batch_size` of them go
+            through the examples once, then the next order begins. The rows that this leaves out
+            differ from order to order.
         seed: fixes the order.
         start_step: step, counted from the first epoch on, of the first batch.
         steps_per_chunk: rows of the elements of `chunks`, which are indices (rows, batch_size).
     """
+    steps_per_pass = min(steps_per_epoch, num_examples // batch_size)
     last = tf.constant(num_examples - 1, tf.int64)
     in_batch = tf.range(batch_size, dtype=tf.int64)
 
     def chunk(first: tf.Tensor) -> tf.Tensor:
         steps = (first + tf.range(steps_per_chunk, dtype=tf.int64))[:, tf.newaxis]
-        places = tf.reshape(steps % steps_per_epoch * batch_size + in_batch, [-1])
+        places = tf.reshape(steps % steps_per_pass * batch_size + in_batch, [-1])
         # The public index_shuffle takes one key for all places, but a chunk may span epochs; its 4
         # rounds leave many neighbours together, 8 none more than chance does.
         indices = tf.raw_ops.RandomIndexShuffle(
             index=places,
-            seed=tf.repeat(_keys(seed, steps[:, 0] // steps_per_epoch), batch_size, axis=0),
+            seed=tf.repeat(_keys(seed, steps[:, 0] // steps_per_pass), batch_size, axis=0),
             max_index=last,
             rounds=8,
         )

@@ -118,6 +118,7 @@ def _block_errors(
     counted: list[int],
     include_procrustes: bool,
     absolute: bool,
+    whole_tracks: bool,
 ) -> Errors:
     """Returns the errors of a few whole sequences, float64, that begin at rows `starts`."""
 
@@ -134,8 +135,9 @@ def _block_errors(
     if include_procrustes:
         aligned = alignment.procrustes_aligned(relative, target).numpy()
         errors["p_mpjpe"] = distances(aligned, target).mean(axis=1)
-        aligned = _per_sequence(relative, target, starts)
-        errors["sequence_p_mpjpe"] = distances(aligned, target).mean(axis=1)
+        poses = (predictions, truth) if whole_tracks else (relative, target)
+        aligned = _per_sequence(*poses, starts)
+        errors["sequence_p_mpjpe"] = distances(aligned, poses[1]).mean(axis=1)
     if absolute:
         scaled = alignment.scale_aligned(predictions, truth).numpy()
         errors["opt_scale"] = distances(scaled, truth).mean(axis=1)
@@ -159,6 +161,7 @@ def frame_errors(
     count_root: bool = True,
     include_procrustes: bool = True,
     absolute: bool = True,
+    whole_tracks: bool = False,
 ) -> Errors:
     """Returns metric -> error of every pose (n,), float64. Shows progress on a terminal.
 
@@ -185,6 +188,8 @@ def frame_errors(
             error is 0: without it MPJPE over 17 joints is 17/16 as large.
         include_procrustes: compute the two Procrustes metrics, else NaN.
         absolute: the poses are absolute, not root-relative: compute `opt_scale`, else NaN.
+        whole_tracks: fit the transform of a sequence to its absolute poses, where people are
+            included, as Jack et al. do; else to root-relative ones.
 
     Raises:
         UserError: shapes do not agree, a number is not finite, or a sequence is in pieces.
@@ -192,7 +197,8 @@ def frame_errors(
     predictions, truth = np.asarray(predictions), np.asarray(truth)
     _check_poses(predictions, truth)
     frames, total = truth.shape[:2]
-    options = (root, _counted(joints, root, count_root, total), include_procrustes, absolute)
+    counted = _counted(joints, root, count_root, total)
+    options = (root, counted, include_procrustes, absolute, whole_tracks)
     starts = _starts(np.asarray(sequence_ids), frames)
     errors = {metric: np.full(frames, np.nan) for metric in METRICS}
     progress = tqdm(total=frames, desc="errors", unit=" poses", leave=False, disable=None)

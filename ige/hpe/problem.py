@@ -349,13 +349,16 @@ class HpeProblem(TfdsProblem):
         batch_size: int,
         folder: pathlib.Path,
         example: str | None,
+        run_folder: pathlib.Path,
     ) -> Pictures:
         """Draws examples, errors and a sequence; see `ige.hpe.pictures`."""
         from ige.hpe import pictures  # matplotlib, which training can do without
 
         return pictures.draw(self, model, split, batch_size, folder, example)
 
-    def report(self, model: keras.Model, split: str, batch_size: int) -> Report:
+    def report(
+        self, model: keras.Model, split: str, batch_size: int, run_folder: pathlib.Path
+    ) -> Report:
         """Returns the table of errors per action, in mm; see `ige.hpe.metrics`."""
         if self._every_iterate:
             _check_descent(model)

@@ -278,7 +278,7 @@ class Perfect:
 def test_report_of_known_predictions(change, zero):
     """Each metric forgives what it is meant to forgive, and nothing else; none a mirror image."""
     lifting = problem()
-    report = lifting.report(Perfect(lifting, change), "test", 4)
+    report = lifting.report(Perfect(lifting, change), "test", 4, tmp_path)
     metrics = ("mpjpe", "n_mpjpe", "p_mpjpe", "opt_scale", "sequence_p_mpjpe", "mpjve")
     assert {metric for metric in metrics if report.figures[metric] < 1e-2} == zero
     assert report.figures["poses"] == 10
@@ -295,7 +295,7 @@ def test_report_of_a_constant_offset_of_one_joint_by_hand():
 
     lifting = problem()
     assert lifting.skeleton.joints[1] == "right_knee"
-    figures = lifting.report(Perfect(lifting, change), "test", 4).figures
+    figures = lifting.report(Perfect(lifting, change), "test", 4, tmp_path).figures
     assert figures["mpjpe"] == pytest.approx(10, abs=1e-3)
     assert figures["pck150"] == pytest.approx(100 * 16 / 17)
     assert figures["mpjve"] == pytest.approx(0, abs=1e-3)

@@ -1,0 +1,332 @@
+"""`infer`: fits motions to the 2D poses of every sequence of a split."""
+
+import dataclasses
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gin
+import numpy as np
+import tensorflow as tf
+from keras import tree
+from tqdm import tqdm
+
+from ige import parameters
+from ige.errors import UserError
+from ige.geometry.cameras import Camera
+from ige.geometry.units import MM_PER_METRE
+from ige.hpe.prior import starts as first_guesses
+from ige.hpe.prior.energy import FittingEnergy, Motion, Observation, pack, unpack
+from ige.hpe.prior.problem import PosePriorProblem, View
+from ige.hpe.prior.results import Fit, Parts
+from ige.hpe.skeleton import conversion_matrix
+from ige.minimisers import Minimiser, Minimum
+
+# Where the search for a person's height starts, metres; as published.
+START_HEIGHT = 1.65
+# Sequences are solved together with others of at least this share of their length.
+_SIMILAR = 0.7
+# What changes how fast sequences are fitted, or which of them.
+_FREE = ("hpe.infer.batch_frames", "hpe.infer.overwrite")
+
+
+def observe(views: Sequence[View], size: float) -> Observation:
+    """Returns what is known of views, padded to the longest.
+
+    Args:
+        views: what cameras see.
+        size: metres per unit of the prior that the search starts from.
+
+    Raises:
+        UserError: a view has no joint at all.
+    """
+    exists, seen, keypoints = [], [], []
+    frames = max(len(view.keypoints) for view in views)
+    for view in views:
+        finite = np.isfinite(view.keypoints).all(axis=-1)
+        if not finite.any():
+            raise UserError(
+                f"{view.key}: got NaN in all {len(finite)} frames, expected 2D poses; leave it out"
+            )
+        padding = ((0, frames - len(finite)), (0, 0))
+        exists.append(np.arange(frames) < len(finite))
+        seen.append(np.pad(finite, padding))
+        keypoints.append(
+            np.pad(np.where(finite[..., np.newaxis], view.keypoints, 0), (*padding, (0, 0)))
+        )
+    camera = Camera(
+        *(np.stack([getattr(v.camera, field) for v in views]) for field in Camera._fields)
+    )
+    rates, sizes = [view.frame_rate for view in views], np.full(len(views), size)
+    fields = (keypoints, seen, exists, camera, rates, sizes, np.ones(len(views)))
+    return tree.map_structure(
+        lambda values: np.asarray(values, np.float32), Observation(*map(_stacked, fields))
+    )
+
+
+def _stacked(values: Any) -> Any:
+    return values if isinstance(values, Camera) else np.stack(values)
+
+
+def _groups(views: Sequence[View], frames: int) -> Iterator[list[View]]:
+    """Yields views, longest first, as many at a time as have about so many frames."""
+    group: list[View] = []
+    for view in sorted(views, key=lambda view: len(view.keypoints), reverse=True):
+        group.append(view)
+        if sum(len(view.keypoints) for view in group) >= frames:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def batches(views: Sequence[View], frames: int) -> Iterator[tuple[list[View], int]]:
+    """Yields views of similar length, about so many frames at a time, and how many are padding.
+
+    Batches of one length have as many views, the last ones again if need be: a program is compiled
+    for every shape.
+    """
+    waiting = sorted(views, key=lambda view: len(view.keypoints), reverse=True)
+    while waiting:
+        longest = len(waiting[0].keypoints)
+        similar = [view for view in waiting if len(view.keypoints) >= _SIMILAR * longest]
+        del waiting[: len(similar)]
+        count = math.ceil(len(similar) / math.ceil(len(similar) * longest / frames))
+        for first in range(0, len(similar), count):
+            batch = similar[first : first + count]
+            yield batch + batch[-1:] * (count - len(batch)), count - len(batch)
+
+
+@gin.configurable(module="hpe", denylist=["load", "model_dir"])
+def infer(
+    load: Callable[[PosePriorProblem, str | int], Any],
+    model_dir: pathlib.Path,
+    problem: PosePriorProblem = gin.REQUIRED,
+    energy: type[FittingEnergy] = gin.REQUIRED,
+    minimiser: Minimiser = gin.REQUIRED,
+    start_minimiser: Minimiser = gin.REQUIRED,
+    starts: int = 4,
+    seed: int = 0,
+    checkpoint: str | int = "last",
+    split: str = "test",
+    batch_frames: int = 8192,
+    overwrite: bool = False,
+) -> None:
+    """Fits a motion to the 2D poses of every sequence of a split; writes the problem's results.
+
+    Sequences that an earlier call has finished are not fitted again.
+
+    Args:
+        load: problem, checkpoint -> what `ige.runners.load_trained` returns.
+        model_dir: folder of the run, which the results go to.
+        problem: the problem of the trained prior.
+        energy: class of the energy.
+        minimiser: what whole sequences are fitted with.
+        start_minimiser: what single frames are fitted with before.
+        starts: first guesses of each frame, see `starts.find`; 0 for whole sequences from latent
+            0, heading 0 and the origin, as published.
+        seed: of drawn latents.
+        checkpoint: 'last', 'best' or the number of an epoch.
+        split: 'test', 'validation' or 'train'.
+        batch_frames: frames that are fitted together; changes speed and memory only.
+        overwrite: start over.
+
+    Raises:
+        UserError: results of other settings are there, a sequence without 2D poses, a number that
+            makes no sense, or there is no such trained prior.
+    """
+    _check(starts, batch_frames)
+    trained = load(problem, checkpoint)
+    parts = Parts(model_dir / problem.results)
+    settings = _settings(problem, trained.epoch)
+    if overwrite:
+        parts.remove()
+    _check_settings(parts, settings)
+    views = problem.views(split)
+    finished = parts.keys()
+    left = [view for view in views if view.key not in finished]
+    if len(left) < len(views):
+        print(f"{len(views) - len(left)} of {len(views)} sequences were fitted before")
+    if left:
+        matrix = conversion_matrix(problem.skeleton, left[0].keypoint_skeleton)
+        size = START_HEIGHT if problem.scale_to_height else 1.0
+        fitter = Fitter(
+            energy(trained.model, matrix), minimiser, start_minimiser, starts, seed, size
+        )
+        _fit_all(fitter, left, batch_frames, lambda fits: parts.add(fits, settings, problem.skeleton))
+    parts.join()
+    print(model_dir / problem.results)
+
+
+def _check(starts: int, batch_frames: int) -> None:
+    if starts < 0:
+        raise UserError(f"infer.starts: got {starts}, expected at least 0")
+    if batch_frames < 1:
+        raise UserError(f"infer.batch_frames: got {batch_frames}, expected at least 1")
+
+
+def _settings(problem: PosePriorProblem, epoch: int) -> dict[str, str]:
+    """Returns what a fit depends on."""
+    bound = {
+        key: str(parameter)
+        for key, parameter in parameters.resolved(("infer",)).items()
+        if key not in _FREE and key not in problem.free_in_fits
+    }
+    data = {f"data.{key}": str(value) for key, value in problem.provenance.items()}
+    return bound | data | {"epoch": str(epoch)}
+
+
+def _check_settings(parts: Parts, settings: dict[str, str]) -> None:
+    """Refuses to add to a fit of other settings."""
+    before = parts.settings()
+    if before is None:
+        return
+    changes = "; ".join(
+        f"{key}: {before.get(key, '(none)')} -> {settings.get(key, '(none)')}"
+        for key in sorted(before.keys() | settings.keys())
+        if before.get(key) != settings.get(key)
+    )
+    if changes:
+        raise UserError(
+            f"{parts.path} was made with other settings ({changes}); restore these, choose another "
+            "hpe.PosePriorProblem.results, or start over with "
+            '--gin_param="infer.overwrite=True"'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitter:
+    """Fits motions to views; for the attributes see `infer`.
+
+    Attributes:
+        start_size: metres per unit of the prior that the search starts from.
+    """
+
+    energy: FittingEnergy
+    minimiser: Minimiser
+    start_minimiser: Minimiser
+    starts: int
+    seed: int
+    start_size: float
+
+    def start(self, views: Sequence[View]) -> list[Motion]:
+        """Returns where the search for the motion of each view (frames, ...) begins."""
+        if not self.starts:
+            return [self._at_rest(len(view.keypoints)) for view in views]
+        frames = first_guesses.single_frames(observe(views, self.start_size))
+        motions, energies, poses = first_guesses.find(
+            self.energy, self.start_minimiser, frames, self.starts, self.seed
+        )
+        found, end = [], 0
+        for view in views:
+            first, end = end, end + len(view.keypoints)
+            path = first_guesses.best_path(
+                energies[:, first:end], poses[:, first:end], view.frame_rate, self.energy.weights
+            )
+            chosen = (path, np.arange(first, end), 0)
+            parts = (field[chosen] for field in motions[:3])
+            found.append(Motion(*parts, np.float32(self.start_size)))
+        return found
+
+    def _at_rest(self, frames: int) -> Motion:
+        """Returns the published start: every variable but the size is 0."""
+        shapes = ((frames, self.energy.latents), (frames,), (frames, 2))
+        parts = (np.zeros(shape, np.float32) for shape in shapes)
+        return Motion(*parts, np.float32(self.start_size))
+
+    def fit(
+        self,
+        views: Sequence[View],
+        motions: Sequence[Motion],
+        progress: Callable[[int, float], None] | None = None,
+    ) -> tuple[Minimum, Observation]:
+        """Returns the minima of views of similar length, and what they were fitted to."""
+        observation = observe(views, self.start_size)
+        frames = observation.exists.shape[1]
+
+        def padded(*parts: np.ndarray) -> np.ndarray:
+            return np.stack(
+                [np.pad(p, ((0, frames - len(p)), *[(0, 0)] * (p.ndim - 1))) for p in parts]
+            )
+
+        fields = list(zip(*motions, strict=True))
+        motion = Motion(*(padded(*field) for field in fields[:3]), np.stack(fields[3]))
+        rows = pack(motion, observation.start_size)
+        return self.minimiser.minimise(self.energy, rows, observation, progress), observation
+
+
+def _fit_all(
+    fitter: Fitter, views: Sequence[View], frames: int, keep: Callable[[list[Fit]], None]
+) -> None:
+    """Fits views batch by batch, and hands over what each gave."""
+    total, done, done_frames, began = 0.0, 0, 0, time.perf_counter()
+    bar = tqdm(total=len(views), desc="fitting", unit=" sequences", disable=None)
+    with bar:
+        for group in _groups(views, frames):
+            starts = dict(zip((view.key for view in group), fitter.start(group), strict=True))
+            for batch, padding in batches(group, frames):
+                own = batch[: len(batch) - padding]
+
+                def progress(rows: int, energy: float, done: int = done, own=own) -> None:
+                    bar.n = done + min(rows, len(own))
+                    bar.set_postfix_str(f"energy {total + energy:.4g}")
+
+                motions = [starts[view.key] for view in batch]
+                began_batch = time.perf_counter()
+                minimum, observation = fitter.fit(batch, motions, progress)
+                seconds = time.perf_counter() - began_batch
+                keep(_fits(fitter.energy, own, minimum, observation, seconds))
+                total += float(minimum.energy[: len(own)].sum())
+                done += len(own)
+                done_frames += sum(len(view.keypoints) for view in own)
+                bar.n = done
+                bar.set_postfix_str(f"energy {total:.4g}")
+    seconds = time.perf_counter() - began
+    print(
+        f"{done} sequences, {done_frames:,} frames in {seconds:.1f} s ({done_frames / seconds:,.0f} "
+        f"frames/s), energy {total:.4g}"
+    )
+
+
+def _fits(
+    energy: FittingEnergy,
+    views: Sequence[View],
+    minimum: Minimum,
+    observation: Observation,
+    seconds: float,
+) -> list[Fit]:
+    """Returns what to keep of the fits of views; each takes its share of the seconds."""
+    rows = tf.constant(minimum.position)
+    motion = tree.map_structure(np.asarray, unpack(rows, energy.latents, observation))
+    poses = energy.poses(rows, observation).numpy()
+    terms = {name: value.numpy() for name, value in energy.terms(rows, observation).items()}
+    frames = sum(len(view.keypoints) for view in views)
+    fits = []
+    for row, view in enumerate(views):
+        length = len(view.keypoints)
+        attributes = {
+            "subject": view.subject,
+            "action": view.action,
+            "name": view.name,
+            "camera": view.camera_id,
+            "frame_rate": view.frame_rate,
+            "iterations": int(minimum.iterations[row]),
+            "evaluations": int(minimum.evaluations[row]),
+            "converged": bool(minimum.converged[row]),
+            "seconds": seconds * length / frames,
+            "energy": float(minimum.energy[row]),
+        }
+        attributes |= {f"energy_{name}": float(values[row]) for name, values in terms.items()}
+        fit = Fit(
+            view.key,
+            poses[row, :length] * MM_PER_METRE,
+            motion.latent[row, :length],
+            motion.heading[row, :length],
+            motion.position[row, :length] * MM_PER_METRE,
+            motion.size[row] * MM_PER_METRE,
+            attributes,
+        )
+        fits.append(fit)
+    return fits

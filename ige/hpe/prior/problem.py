@@ -1,0 +1,347 @@
+"""Learning what human poses look like, and measuring motions that were fitted with it."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gin
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ige.data import batches
+from ige.errors import UserError, nearest
+from ige.geometry import cameras
+from ige.geometry.cameras import Camera
+from ige.geometry.units import MM_PER_METRE
+from ige.hpe import layers, metrics
+from ige.hpe.prior import normalisation, quality, results
+from ige.hpe.skeleton import Skeleton, conversion_matrix, convert, get_skeleton
+from ige.problem import Pictures, Report, TfdsProblem
+
+_ERRORS = ("p_mpjpe", "sequence_p_mpjpe")
+# Held-out poses that the quality is measured on, at most: it compares all pairs.
+_HELD_OUT_POSES = 1024
+_HELD_OUT_STEP = 25
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What a camera sees of a sequence, and what is to be found out about it.
+
+    Attributes:
+        subject: who it is.
+        action: what they do.
+        name: of the sequence.
+        camera_id: of the camera.
+        camera: translation in metres.
+        keypoints: (n, 2D joints, 2) pixels; NaN where a joint is not seen.
+        keypoint_skeleton: their joints.
+        frame_rate: frames per second.
+        poses: (n, J, 3) metres, world frame, in the prior's skeleton; only to measure errors.
+    """
+
+    subject: str
+    action: str
+    name: str
+    camera_id: str
+    camera: Camera
+    keypoints: np.ndarray
+    keypoint_skeleton: Skeleton
+    frame_rate: float
+    poses: np.ndarray | None = None
+
+    @property
+    def key(self) -> str:
+        """Name of the view, of which there is one per data set."""
+        return f"{self.subject} {self.name} {self.camera_id}"
+
+
+@gin.configurable(module="hpe")
+class PosePriorProblem(TfdsProblem):
+    """Generate human poses as they are in the world: upright, over the origin, facing the front.
+
+    Inputs of the generator: `latent` (latents,), drawn from N(0, 1).
+    Labels: real poses (joints, 3), z up, 0 on the floor, in heights of the subject or in metres.
+
+    Args:
+        dataset: builder of sequences with cameras, such as `@h3m_lift()`.
+        skeleton: name of the skeleton of the poses.
+        evaluation_skeleton: name of the skeleton that errors are measured on, converted by joint
+            name; None for the same.
+        latents: numbers that a pose is made from, `n_z` in the published code.
+        scale_to_height: poses are in heights of the subject, else in metres.
+        center: joints whose midpoint is over the origin.
+        held_out: share of the training sequences that the prior is measured on instead of trained
+            with; 0 to train with all and measure nothing.
+        camera: id of the camera whose view is fitted; None for all.
+        frame_rate: frames per second of what is fitted; must divide that of the recordings.
+        keypoint_noise: deviation of normal noise on the 2D poses, pixels.
+        results: name of the file, in the folder of the run, that `infer` writes what it fitted to
+            and `evaluate` and `vis` read.
+    """
+
+    free_parameters = frozenset(
+        {
+            "hpe.h3m_lift.data_dir",
+            "hpe.h3m_lift.manual_dir",
+            "hpe.h3m_lift.keypoints",
+            "hpe.h3m_lift.detections",
+            *(
+                f"hpe.PosePriorProblem.{name}"
+                for name in ("camera", "frame_rate", "keypoint_noise")
+            ),
+            *(f"hpe.PosePriorProblem.{name}" for name in ("evaluation_skeleton", "results")),
+        }
+    )
+    free_in_fits = frozenset(
+        {
+            "hpe.h3m_lift.data_dir",
+            "hpe.h3m_lift.manual_dir",
+            "hpe.PosePriorProblem.evaluation_skeleton",
+            "hpe.PosePriorProblem.results",
+        }
+    )
+    data_selectors = frozenset({"hpe.h3m_lift", "hpe.human_eva"})
+
+    def __init__(
+        self,
+        dataset: Any = gin.REQUIRED,
+        skeleton: str = "h36m_24",
+        evaluation_skeleton: str | None = None,
+        latents: int = 32,
+        scale_to_height: bool = True,
+        center: tuple[str, ...] | list[str] = ("left_hip", "right_hip"),
+        held_out: float = 0.1,
+        camera: str | None = None,
+        frame_rate: float = 10.0,
+        keypoint_noise: float = 0.0,
+        results: str = "results.h5",
+    ):
+        super().__init__(dataset)
+        if latents < 1:
+            raise UserError(f"hpe.PosePriorProblem.latents: got {latents}, expected at least 1")
+        if not 0 <= held_out < 1:
+            raise UserError(
+                f"hpe.PosePriorProblem.held_out: got {held_out}, expected 0 up to, not including, 1"
+            )
+        if not keypoint_noise >= 0:
+            raise UserError(
+                f"hpe.PosePriorProblem.keypoint_noise: got {keypoint_noise}, expected at least 0"
+            )
+        self.skeleton = get_skeleton(skeleton)
+        self.evaluation_skeleton = get_skeleton(evaluation_skeleton or skeleton)
+        conversion_matrix(self.skeleton, self.evaluation_skeleton)  # refuses what cannot be had
+        self._center = [self.skeleton.index(joint) for joint in center]
+        self.latents = latents
+        self.scale_to_height = scale_to_height
+        self._held_out = held_out
+        self._camera = camera
+        self._frame_rate = frame_rate
+        self._keypoint_noise = keypoint_noise
+        self.results = results
+
+    @property
+    def input_spec(self) -> dict[str, keras.layers.InputSpec]:
+        return {"latent": keras.layers.InputSpec(shape=(self.latents,), dtype="float32")}
+
+    @property
+    def output_spec(self) -> keras.layers.InputSpec:
+        return layers.PoseSpec(self.skeleton, None)
+
+    @property
+    def loss(self) -> None:
+        """None: the adversarial model brings its losses."""
+
+    @property
+    def judged_by(self) -> str:
+        return "fit_mm" if self.has_validation else "generator_loss"
+
+    def get_metrics(self, model: keras.Model) -> list[keras.metrics.Metric]:
+        if not self.has_validation:
+            return []
+        return quality.metrics(model, self.skeleton, self.metres)
+
+    @property
+    def has_validation(self) -> bool:
+        return self._held_out > 0
+
+    def _sequences(self, split: str) -> list[Any]:
+        """Returns the recordings of a split, in the skeleton of the poses."""
+        self.prepare()
+        if split == "test":
+            return self.dataset.sequences("test")
+        recorded = self.dataset.sequences("train")
+        if not self._held_out:
+            return recorded if split == "train" else []
+        every = max(2, round(1 / self._held_out))
+        chosen = [i for i in range(len(recorded)) if (i % every == every - 1) == (split != "train")]
+        if not chosen:
+            raise UserError(
+                f"hpe.PosePriorProblem.held_out: got {self._held_out} of {len(recorded)} training "
+                "sequences, which is none; choose more, or 0"
+            )
+        return [recorded[i] for i in chosen]
+
+    def _converted(self, sequence: Any) -> np.ndarray:
+        """Returns the poses (n, J, 3) of a recording, mm, float64."""
+        poses = sequence.poses.astype(np.float64)
+        return convert(poses, self.dataset.skeleton, self.skeleton)
+
+    @functools.lru_cache
+    def _heights(self, split: str) -> dict[str, float]:
+        """Returns subject -> height, mm."""
+        sequences = self.dataset.sequences("test" if split == "test" else "train")
+        in_skeleton = (
+            dataclasses.replace(sequence, poses=self._converted(sequence)) for sequence in sequences
+        )
+        return normalisation.heights(in_skeleton, self.skeleton)
+
+    @property
+    def metres(self) -> float:
+        """Length of the unit of the poses: the mean height of the training subjects, or 1."""
+        if not self.scale_to_height:
+            return 1.0
+        self.prepare()
+        return float(np.mean(list(self._heights("train").values()))) / MM_PER_METRE
+
+    def load_arrays(self, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        poses = []
+        for sequence in self._sequences(split):
+            unit = MM_PER_METRE
+            if self.scale_to_height:
+                unit = self._heights(split)[sequence.subject]
+            poses.append(
+                normalisation.normalise(
+                    self._converted(sequence), self.skeleton, self._center, unit
+                )
+            )
+        return {}, np.concatenate(poses).astype(np.float32)
+
+    def get_dataset(self, split: str, batch_size: int) -> tf.data.Dataset:
+        """Returns poses; the held-out ones as one batch, evenly chosen if there are many."""
+        if split != "validation":
+            return super().get_dataset(split, batch_size)
+        _, poses = self.arrays(split)
+        # Frames next to each other are alike: neighbourhoods would be of a moment, not of a pose.
+        count = min(len(poses) // _HELD_OUT_STEP, _HELD_OUT_POSES)
+        rows = np.linspace(0, len(poses) - 1, max(count, 1)).astype(int)
+        return batches.ordered_batches(({}, poses[rows]), len(rows), len(rows))
+
+    def for_prediction(self, model: keras.Model) -> keras.Model:
+        return model
+
+    def check_model(self, model: keras.Model, origin: str) -> None:
+        super().check_model(model.generator, origin)
+
+    def postprocess(self, outputs: keras.KerasTensor) -> keras.KerasTensor:
+        return layers.PredictedPose(self.skeleton, name="predicted_pose")(outputs)
+
+    def views(self, split: str) -> list[View]:
+        """Returns what is to be fitted of a split.
+
+        Raises:
+            UserError: no such camera, or a frame rate that does not divide that of a recording.
+        """
+        found = []
+        for sequence in self._sequences(split):
+            for camera_id in self._camera_ids(sequence):
+                found.append(self._view(sequence, camera_id))
+        return found
+
+    def _camera_ids(self, sequence: Any) -> Sequence[str]:
+        there = list(sequence.cameras)
+        if self._camera is None:
+            return there
+        if self._camera not in there:
+            raise UserError(
+                f"hpe.PosePriorProblem.camera: got {self._camera!r}; "
+                f"{nearest(self._camera, there)}; cameras: {', '.join(there)}"
+            )
+        return [self._camera]
+
+    def _view(self, sequence: Any, camera_id: str) -> View:
+        step = sequence.frame_rate / self._frame_rate
+        if step < 1 or abs(step - round(step)) > 1e-6:
+            raise UserError(
+                f"hpe.PosePriorProblem.frame_rate: got {self._frame_rate}, expected one that "
+                f"divides the {sequence.frame_rate:g} frames per second of the recordings"
+            )
+        kept = slice(None, None, round(step))
+        recorded = sequence.cameras[camera_id]
+        camera = recorded._replace(translation=recorded.translation / MM_PER_METRE)
+        poses = self._converted(sequence)[kept] / MM_PER_METRE
+        skeleton = self.dataset.keypoint_skeleton
+        if skeleton is not None:
+            keypoints = np.asarray(sequence.keypoints[camera_id], np.float64)[kept]
+        else:
+            skeleton = self.skeleton
+            points = cameras.world_to_camera(poses.reshape(1, -1, 3), camera)
+            keypoints = cameras.project(points, camera).numpy().reshape(*poses.shape[:2], 2)
+        view = View(
+            sequence.subject,
+            sequence.action,
+            sequence.name,
+            camera_id,
+            camera,
+            keypoints,
+            skeleton,
+            self._frame_rate,
+            poses,
+        )
+        if self._keypoint_noise:
+            rng = np.random.default_rng(list(view.key.encode()))
+            noise = rng.normal(scale=self._keypoint_noise, size=keypoints.shape)
+            view = dataclasses.replace(view, keypoints=keypoints + noise)
+        return view
+
+    def report(
+        self, model: keras.Model, split: str, batch_size: int, run_folder: pathlib.Path
+    ) -> Report:
+        """Returns the errors of the motions that `infer` fitted, in mm.
+
+        Args:
+            model: not used: the motions are in the results.
+            split: 'train', 'validation' or 'test'.
+            batch_size: not used.
+            run_folder: has the results.
+
+        Raises:
+            UserError: there are no results, or none of a sequence.
+        """
+        path = run_folder / self.results
+        settings, fits = results.read(path)
+        views = self.views(split)
+        if missing := [view.key for view in views if view.key not in fits]:
+            raise UserError(
+                f"{path} lacks {len(missing)} of {len(views)} sequences of the {split} split, such "
+                f"as {missing[0]}; run the same with --command=infer"
+            )
+        frames = [len(view.poses) for view in views]
+        target = self.evaluation_skeleton
+
+        def joined(poses: Iterable[np.ndarray]) -> np.ndarray:
+            return convert(np.concatenate(list(poses)), self.skeleton, target)
+
+        errors = metrics.frame_errors(
+            joined(fits[view.key].poses.astype(np.float64) for view in views),
+            joined(view.poses * MM_PER_METRE for view in views),
+            np.repeat(np.arange(len(views)), frames),
+            root=0,
+            absolute=False,
+            whole_tracks=True,
+        )
+        shown = {name: errors[name] for name in _ERRORS}
+        summary = metrics.summarise(shown, np.repeat([view.action for view in views], frames))
+        poses = sum(frames)
+        joints = f"{target.num_joints} joints of {target.name}"
+        seconds = sum(fits[view.key].attributes["seconds"] for view in views)
+        text = (
+            f"{split}: {poses:,} poses of {len(views)} sequences, fitted at {poses / seconds:,.0f} "
+            f"frames/s; {joints}\n{metrics.format_summary(summary)}"
+        )
+        figures = summary["over_actions"] | summary | {"joints": joints, "poses": poses}
+        figures |= {"labels": metrics.LABELS, "fitted_with": settings}
+        return Report(text, figures)
