@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from ige.errors import UserError, first_line
 from ige.minimisers import LBFGS, Adam, ScipyLBFGSB, line_search
+from ige.minimisers.base import Rows
 
 # Exact: they end where nothing is gained any more.
 EXACT = {"gradient_tolerance": 0.0, "energy_tolerance": 0.0}
@@ -333,6 +334,54 @@ def test_negative_curvature_is_not_remembered():
     np.testing.assert_allclose(found.energy, -3, rtol=1e-12)
 
 
+def test_a_step_without_gain_forgets():
+    """It is accepted, for its slope is flat, and goes on down its gradient rather than end."""
+    minimiser = LBFGS(memory=2, jit_compile=False)
+    start = tf.constant([[0.0, 0.0]])
+    slots = minimiser.slots(start)
+    pairs = tf.constant([[[1.0, 0.0], [0.0, 1.0]]])
+    slots = slots._replace(
+        value=tf.constant([100.0]),
+        gradient=tf.constant([[-1.0, 0.0]]),
+        direction=tf.constant([[1.0, 0.0]]),
+        search=line_search.begin(*tf.constant([[100.0], [-1.0], [1.0]])),
+        steps=pairs,
+        changes=pairs,
+        weights=tf.ones([1, 2]),
+    )
+    here, count, no = tf.constant([[1.0, 0.0]]), tf.constant([5]), tf.constant([False])
+    value, gradient, yes = tf.constant([100.0]), tf.constant([[-0.5, 2.0]]), ~no
+    rows = Rows(here, here, value, count, count, no, no, slots)
+    move = minimiser.move(rows, value, gradient, yes)
+    assert move.stepped.numpy().tolist() == [True]
+    assert move.converged.numpy().tolist() == move.stopped.numpy().tolist() == [False]
+    np.testing.assert_array_equal(move.slots.weights, [[0, 0]])
+    np.testing.assert_array_equal(move.slots.direction, -gradient)
+    # A step of length 1.
+    np.testing.assert_allclose(move.trial, here - gradient / np.sqrt(4.25), rtol=1e-6)
+
+    alone = rows._replace(slots=slots._replace(weights=tf.zeros([1, 2])))
+    assert minimiser.move(alone, value, gradient, yes).converged.numpy().tolist() == [True]
+
+
+def test_an_energy_may_be_a_network(rng):
+    """A layer that has no weights yet, of the state and a condition."""
+
+    class Distance(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(3, kernel_initializer="orthogonal")
+
+        def call(self, state, target):
+            return keras.ops.sum(keras.ops.square(self.dense(state) - target), axis=-1)
+
+    energy = Distance()
+    target = rng.standard_normal((2, 3)).astype("float32")
+    start = np.zeros((2, 3), "float32")
+    found = LBFGS(**EXACT, jit_compile=False).minimise(energy, start, target)
+    np.testing.assert_allclose(energy.dense(found.position), target, atol=1e-3)
+
+
 @pytest.mark.parametrize("cosine_decay", [False, True])
 def test_adam_is_that_of_keras(rng, cosine_decay):
     start = rng.standard_normal((2, 3))
@@ -467,8 +516,8 @@ def test_numbers_are_checked(make, message):
         (
             [[1.0], [2.0]],
             (),
-            "Adam.energy: got shape (2, 1), expected energies of shape (batch,), one for each row; "
-            "sum over the other axes",
+            "Adam.energy: got shape (2, 1), expected energies of shape (batch,), one for each "
+            "example; sum over the other axes",
         ),
     ],
 )

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
@@ -60,6 +61,7 @@ class Minimiser(abc.ABC):
     def __init__(self, max_iterations: int, jit_compile: bool):
         self.max_iterations = self._whole("max_iterations", max_iterations)
         self.jit_compile = jit_compile
+        self._built = set()
         self._programs = {}
 
     def minimise(
@@ -80,7 +82,7 @@ class Minimiser(abc.ABC):
 
         Raises:
             UserError: the start is of another shape or type, or not finite; the conditions have
-                another batch; the energy is not of shape (batch,).
+                another batch; the energy is not of shape (batch,), or does not depend on the state.
         """
         start = self._checked_start(start)
         conditions = tree.map_structure(tf.convert_to_tensor, conditions)
@@ -91,6 +93,13 @@ class Minimiser(abc.ABC):
                     f"expected {len(start)} rows as in the start; repeat what all rows share, or "
                     "close over it"
                 )
+        if energy not in self._built:
+            specs = tree.map_structure(
+                lambda tensor: keras.KerasTensor(tensor.shape, tensor.dtype.name),
+                (start, conditions),
+            )
+            energies.build(energy, *specs, keras.DTypePolicy(start.dtype.name), self._owner)
+            self._built.add(energy)
         return self._minimise(energy, start, conditions, progress or (lambda done, total: None))
 
     @abc.abstractmethod
@@ -120,11 +129,6 @@ class Minimiser(abc.ABC):
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns energies (inf), gradients (0 where they are not finite), which are finite."""
         values, (slopes,), finite = energies.gradients(energy, state, conditions, state.dtype.name)
-        if values.shape.rank != 1:
-            raise UserError(
-                f"{self._owner}.energy: got shape {tuple(values.shape)}, expected energies of "
-                "shape (batch,), one for each row; sum over the other axes"
-            )
         inf = tf.constant(math.inf, values.dtype)
         return tf.where(finite, values, inf), tf.where(finite[:, tf.newaxis], slopes, 0), finite
 

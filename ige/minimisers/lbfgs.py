@@ -38,8 +38,9 @@ class LBFGS(BatchMinimiser):
     """L-BFGS (Nocedal, 1980; Liu and Nocedal, 1989) with a strong Wolfe line search.
 
     No row waits for another: an evaluation serves the line search of one and the new direction of
-    the next. A row whose line search fails forgets its pairs and goes down its gradient; if that
-    fails too it stops, and has not converged. The tolerances are those of SciPy's L-BFGS-B.
+    the next. A row whose line search fails, or gains nothing, forgets its pairs and goes down its
+    gradient; if that fails too it stops, and has not converged. The tolerances are those of SciPy's
+    L-BFGS-B.
 
     Args:
         max_iterations: see `BatchMinimiser`, as for all that is not listed here.
@@ -81,20 +82,24 @@ class LBFGS(BatchMinimiser):
         accepted, failed = tf.where(first, finite, accepted), tf.where(first, ~finite, failed)
         stepped = accepted & ~first
 
+        alone = slots.weights[:, -1] == 0  # it went down its gradient
         scale = tf.maximum(tf.maximum(tf.abs(value), tf.abs(slots.value)), 1)
         settled = slots.value - value <= self.energy_tolerance * scale
+        # In float32 a bad direction may gain nothing far from the minimum.
+        forgets = failed | (stepped & (value >= slots.value))
+        settled &= alone | ~forgets
         level = tf.reduce_max(tf.abs(gradient), axis=-1) <= self.gradient_tolerance
-        stopped = failed & (slots.weights[:, -1] == 0)  # it went down its gradient already
 
         known = self._remember(slots, rows.trial - slots.position, gradient, stepped)
-        known = known._replace(weights=tf.where(failed[:, tf.newaxis], tf.zeros_like(known.weights), known.weights))
+        none = tf.zeros_like(known.weights)
+        known = known._replace(weights=tf.where(forgets[:, tf.newaxis], none, known.weights))
         iterate = (rows.trial, value, gradient)
         before = (slots.position, slots.value, slots.gradient)
         position, value, gradient = select(accepted, iterate, before)
         renewed = self._begin(known._replace(position=position, value=value, gradient=gradient))
         slots = select(accepted | failed, renewed, slots._replace(search=search))
         trial = slots.position + slots.search.step[:, tf.newaxis] * slots.direction
-        return Move(trial, slots, stepped, (accepted & level) | (stepped & settled), stopped)
+        return Move(trial, slots, stepped, (accepted & level) | (stepped & settled), failed & alone)
 
     def _remember(
         self, slots: LBFGSSlots, step: tf.Tensor, gradient: tf.Tensor, stepped: tf.Tensor
