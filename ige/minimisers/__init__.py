@@ -1,0 +1,8 @@
+"""Minimisers: down any energy, many problems at once, each row of a batch by itself."""
+
+from ige.minimisers.adam import Adam
+from ige.minimisers.base import Minimiser, Minimum
+from ige.minimisers.lbfgs import LBFGS
+from ige.minimisers.reference import ScipyLBFGSB
+
+__all__ = ["LBFGS", "Adam", "Minimiser", "Minimum", "ScipyLBFGSB"]
