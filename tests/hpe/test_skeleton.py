@@ -302,8 +302,8 @@ def test_rows_of_conversions_sum_to_one_and_same_skeleton_is_the_identity():
             np.testing.assert_allclose(matrix.sum(axis=1), 1)
             done += 1
     # All to the eight without feet, hands and eyes; the 32 to themselves and the 24; and the 24 and
-    # HumanEva's ends to themselves. Among the four with a face: to itself and to the smaller ones, COCO and the 18 to each
-    # other, and the 25 and the 26 to each other.
+    # HumanEva's ends to themselves. Among the four with a face: to itself and to the smaller ones,
+    # COCO and the 18 to each other, and the 25 and the 26 to each other.
     assert done == 15 * 8 + 2 + 1 + 1 + (2 + 2 + 4 + 4)
 
 

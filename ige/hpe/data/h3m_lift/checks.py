@@ -128,7 +128,3 @@ def refuse_behind_camera(poses: np.ndarray, cameras: dict[str, Camera], origin: 
                 f"camera {camera_id}, expected more than 0; get poses and cameras again that "
                 "belong together"
             )
-
-
-class MissingFilesError(UserError):
-    """Files that somebody has to get first; not raised for files that are there but damaged."""

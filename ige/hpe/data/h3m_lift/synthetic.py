@@ -22,7 +22,7 @@ from ige.geometry import cameras
 from ige.hpe.data.h3m_lift.actions import ACTIONS
 from ige.hpe.data.h3m_lift.body import BUILDS, pose
 from ige.hpe.data.h3m_lift.cameras import published_cameras
-from ige.hpe.data.h3m_lift.motion import FRAME_RATE
+from ige.hpe.data.h3m_lift.names import FRAME_RATE
 from ige.hpe.skeleton import get_skeleton
 
 ARCHIVE = "h36m.zip"
