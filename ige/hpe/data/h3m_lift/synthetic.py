@@ -65,9 +65,9 @@ class SyntheticSpec:
     frames: int = 200
 
     def __post_init__(self) -> None:
-        _check("seed", self.seed, 0, 2**63 - 1)
-        _check("sequences", self.sequences, 1, 1000)
-        _check("frames", self.frames, 1, LONGEST)
+        check_integer("seed", self.seed, 0, 2**63 - 1)
+        check_integer("sequences", self.sequences, 1, 1000)
+        check_integer("frames", self.frames, 1, LONGEST)
 
     @property
     def name(self) -> str:
@@ -75,7 +75,7 @@ class SyntheticSpec:
         return f"synthetic-seed{self.seed}-{self.sequences}x{self.frames}"
 
 
-def _check(name: str, value: int, low: int, high: int) -> None:
+def check_integer(name: str, value: int, low: int, high: int) -> None:
     """Raises UserError unless `value` is an integer from `low` to `high`."""
     try:
         within = not isinstance(value, bool) and low <= operator.index(value) <= high
