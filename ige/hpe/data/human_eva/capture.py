@@ -13,9 +13,8 @@ from ige.hpe.skeleton import get_skeleton
 SHOULDER_OFFSETS = {"left": 41.0, "right": 38.0}
 """Of everybody, mm."""
 
-_HEADER = b"MATLAB 5.0 MAT-file, generated motion".ljust(
-    116
-)  # no date: the same people, same bytes
+# In place of the date of writing: the same people, the same bytes.
+_HEADER = b"MATLAB 5.0 MAT-file, generated motion".ljust(116)
 _AXIS = 100.0  # mm, from the origin of a segment to the points on its axes
 _SETTLED = 20  # rounds, each of which reduces the error to a tenth
 

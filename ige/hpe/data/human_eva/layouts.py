@@ -34,8 +34,8 @@ _STATIC = "Static.mat"
 _WANTED = {
     "human_eva": (
         "S1, S2 and S3 of HumanEva-I, extracted, with the folders Calibration_Data, Sync_Data "
-        "(after the critical update of the .ofs files) and Mocap_Data (.mp, and .mat, which the support "
-        "code makes of .c3d), from http://humaneva.is.tue.mpg.de (registration required)"
+        "(after the critical update of the .ofs files) and Mocap_Data (.mp, and .mat, which the "
+        "support code makes of .c3d), from http://humaneva.is.tue.mpg.de (registration required)"
     ),
     "videopose3d": f"{VIDEOPOSE3D_ARCHIVE} as made by VideoPose3D's preparation script",
 }
@@ -129,6 +129,8 @@ class HumanEvaLayout(Layout):
     kind = "human_eva"
     skeleton = get_skeleton("eva_20")
     _patterns = tuple(f"S[123]/*/*.{suffix}" for suffix in ("cal", "ofs", "mp", "mat"))
+    _folders = {".cal": "Calibration_Data", ".ofs": "Sync_Data", ".mp": "Mocap_Data"}
+    # Copies differ in the case of the folders' names.
     _entry = re.compile(r"(S\d)/(?i:Calibration_Data|Sync_Data|Mocap_Data)/([^/]+)")
 
     def __init__(self, root: pathlib.Path, path: pathlib.Path):
@@ -142,7 +144,9 @@ class HumanEvaLayout(Layout):
         return {(match[1], match[2]): match[0] for match in found if match}
 
     def _origin(self, subject: str, name: str) -> str:
-        return str(self._path / self._entries.get((subject, name), f"{subject}/{name}"))
+        folder = self._folders.get(pathlib.PurePath(name).suffix, "Mocap_Data")
+        usual = f"{subject}/{folder}/{name}"
+        return str(self._path / self._entries.get((subject, name), usual))
 
     def _content(self, subject: str, name: str, why: str) -> tuple[bytes, str]:
         """Returns the content of a file and how messages call it.
