@@ -33,7 +33,7 @@ def put_together(poses: np.ndarray) -> dict[str, np.ndarray]:
     truth = convert(poses, _RECORDED, _TARGET)
     found = {}
     for joint in SYNTHESISED:
-        if joint in _TARGET.joints:
+        if joint in _TARGET.joints and _TARGET.sides[_TARGET.index(joint)] == "centre":
             lacking = without(joint)
             made = convert(convert(truth, _TARGET, lacking), lacking, _TARGET)
             index = _TARGET.index(joint)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from benchmarks.processes import Measured, Span, describe_machine, run_ige
 from ige.hpe.data.h3m_lift.actions import ACTIONS
 from ige.hpe.data.h3m_lift.body import BUILDS, pose
-from ige.hpe.data.h3m_lift.motion import FRAME_RATE
+from ige.hpe.data.h3m_lift.names import FRAME_RATE
 
 CAMERAS = 4
 SECONDS = {"prepare": 180.0, "first training step": 30.0}

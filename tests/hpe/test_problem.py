@@ -53,6 +53,7 @@ class Recordings:
                 subject=subject,
                 action="Walking" if subject == "S9" else "Sitting",
                 name="Walking 1",
+                frame_rate=50.0,
                 poses=poses,
                 cameras={
                     name: camera(angle) for name, angle in zip(CAMERA_IDS, (0, 2), strict=True)

@@ -28,6 +28,7 @@ SUBSETS = {
     "h36m_24": [12, *range(1, 11), 13, 15, 14, 17, 18, 19, 21, 22, 25, 26, 27, 29, 30],
 }
 DUPLICATES = {11: 0, 16: 13, 24: 13, 20: 19, 23: 22, 28: 27, 31: 30}
+_ENDS = ("distal", "proximal")
 H36M_32 = get_skeleton("h36m_32")
 H36M_17 = get_skeleton("h36m_17")
 
@@ -126,11 +127,81 @@ def test_subsets_of_human36m(name, indices, rng):
         "openpose_25": "pelvis",
         "openpose_18": "thorax",
         "halpe_26": "pelvis",
+        "eva_20": "torso_distal",
+        "eva_16": "pelvis",
+        "eva_15": "pelvis",
+        "eva_14": "head_top",
     }.items(),
 )
 def test_roots(name, root):
     skeleton = get_skeleton(name)
     assert skeleton.joints[skeleton.root] == root
+
+
+def test_humaneva_order():
+    """As published: by HumanEva's limbs, of the code of 2017, of VideoPose3D."""
+    lower = [f"{side}_lower_{limb}" for side in ("left", "right") for limb in ("arm", "leg")]
+    upper = [limb.replace("lower", "upper") for limb in lower]
+    ends = [f"{limb}_{end}" for limb in ("head", *lower, "torso", *upper) for end in _ENDS]
+    assert get_skeleton("eva_20").joints == tuple(ends)
+    arms, legs = ("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")
+    right, left = (
+        [[f"{side}_{joint}" for joint in limb] for limb in (arms, legs)]
+        for side in ("right", "left")
+    )
+    limbs = (*right[0], *left[0], *right[1], *left[1])
+    eva_16 = ("head_top", "neck", "upper_torso", "pelvis", *limbs)
+    assert get_skeleton("eva_16").joints == eva_16
+    assert get_skeleton("eva_14").joints == ("head_top", "neck", *limbs)
+    eva_15 = get_skeleton("eva_15")
+    limbs = (*left[0], *right[0], *left[1], *right[1])
+    assert eva_15.joints == ("pelvis", "thorax", *limbs, "head_top")
+    assert eva_15.parents == (-1, 0, 1, 2, 3, 1, 5, 6, 0, 8, 9, 0, 11, 12, 1)
+
+
+@pytest.mark.parametrize("target", ["eva_16", "eva_15", "eva_14"])
+def test_joints_of_humanevas_limb_ends(target, rng):
+    """Knees and elbows, and the thorax of eva_15, are means of two ends; the others are ends."""
+    source, target = get_skeleton("eva_20"), get_skeleton(target)
+    ends = rng.normal(size=(3, 20, 3))
+    at = dict(zip(source.joints, np.swapaxes(ends, 0, 1), strict=True))
+    expected = {
+        "head_top": at["head_distal"],
+        "neck": at["head_proximal"],
+        "upper_torso": at["torso_proximal"],
+        "thorax": (at["head_proximal"] + at["torso_proximal"]) / 2,
+        "pelvis": at["torso_distal"],
+    }
+    for side in ("left", "right"):
+        for limb, (first, middle, last) in {
+            "arm": ("shoulder", "elbow", "wrist"),
+            "leg": ("hip", "knee", "ankle"),
+        }.items():
+            upper, lower = f"{side}_upper_{limb}", f"{side}_lower_{limb}"
+            expected[f"{side}_{first}"] = at[f"{upper}_proximal"]
+            expected[f"{side}_{middle}"] = (at[f"{upper}_distal"] + at[f"{lower}_proximal"]) / 2
+            expected[f"{side}_{last}"] = at[f"{lower}_distal"]
+    converted = convert(ends, source, target)
+    for index, joint in enumerate(target.joints):
+        np.testing.assert_allclose(converted[:, index], expected[joint], rtol=0, atol=1e-12)
+    mirrored = convert(flip(ends, source), source, target)
+    np.testing.assert_allclose(mirrored, flip(converted, target), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["eva_20", "eva_16", "eva_15", "eva_14"])
+def test_humaneva_to_human36m(name, rng):
+    """What both have is taken over; HumanEva's neck is the thorax where there is nothing else."""
+    source, target = get_skeleton(name), get_skeleton("h36m_14")
+    poses = rng.normal(size=(2, source.num_joints, 3))
+    by_way_of = convert(
+        convert(poses, source, get_skeleton("eva_14")), get_skeleton("eva_14"), target
+    )
+    converted = convert(poses, source, target)
+    thorax = target.index("thorax")
+    others = [index for index in range(14) if index != thorax]
+    np.testing.assert_allclose(converted[:, others], by_way_of[:, others], rtol=0, atol=1e-12)
+    if name in ("eva_15", "eva_14"):
+        np.testing.assert_allclose(converted, by_way_of, rtol=0, atol=1e-12)
 
 
 def test_bones_of_human36m_17():
@@ -230,10 +301,10 @@ def test_rows_of_conversions_sum_to_one_and_same_skeleton_is_the_identity():
             assert matrix.shape == (target.num_joints, source.num_joints)
             np.testing.assert_allclose(matrix.sum(axis=1), 1)
             done += 1
-    # All to the five without feet, hands and eyes; the 32 to themselves and the 24; and the 24 to
-    # itself. Among the four with a face: to itself and to the smaller ones, COCO and the 18 to each
-    # other, and the 25 and the 26 to each other.
-    assert done == 11 * 5 + 2 + 1 + (2 + 2 + 4 + 4)
+    # All to the eight without feet, hands and eyes; the 32 to themselves and the 24; and the 24 and
+    # HumanEva's ends to themselves. Among the four with a face: to itself and to the smaller ones,
+    # COCO and the 18 to each other, and the 25 and the 26 to each other.
+    assert done == 15 * 8 + 2 + 1 + 1 + (2 + 2 + 4 + 4)
 
 
 def test_convert_agrees_with_the_matrix(rng):

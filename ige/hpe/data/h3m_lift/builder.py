@@ -10,21 +10,21 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from ige.errors import UserError
-from ige.geometry.cameras import Camera
 from ige.hpe.data.h3m_lift.checks import NUM_JOINTS, refuse_behind_camera
 from ige.hpe.data.h3m_lift.detections import EXCLUDED, Key
 from ige.hpe.data.h3m_lift.layouts import LAYOUTS, Record
-from ige.hpe.data.h3m_lift.names import CAMERA_IDS, SPLITS, SUBJECTS, sort_key
+from ige.hpe.data.h3m_lift.names import CAMERA_IDS, FRAME_RATE, SPLITS, SUBJECTS, sort_key
 from ige.hpe.data.h3m_lift.sources import Source, find_source, missing_message
+from ige.hpe.data.sequences import (
+    Info,
+    PoseSequence,
+    as_bytes,
+    camera_features,
+    read_examples,
+    stack_cameras,
+    unstack_cameras,
+)
 
-_CAMERA_SHAPES = {
-    "rotation": (3, 3),
-    "translation": (3,),
-    "focal_length": (2,),
-    "center": (2,),
-    "radial": (3,),
-    "tangential": (2,),
-}
 _DESCRIPTION = """Recordings of Human3.6M for lifting 2D poses to 3D: the 32 joints in the world
 frame (mm, z up, 50 frames per second), the four calibrated cameras, and, in the configs that have
 them, 2D detections per camera."""
@@ -48,26 +48,6 @@ class H3mLiftConfig(tfds.core.BuilderConfig):
 
     keypoints: str = "projection"
     num_keypoints: int | None = None
-
-
-def _bytes(*shape: int | None, dtype: type = np.float64) -> tfds.features.Tensor:
-    """Returns a feature that is stored as raw bytes: exact, and much faster than numbers."""
-    return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES)
-
-
-def stack_cameras(cameras: dict[str, Camera]) -> dict[str, Any]:
-    """Returns the four cameras as arrays (4, ...) by field, float64."""
-    ordered = [cameras[camera_id] for camera_id in CAMERA_IDS]
-    fields = {
-        field: np.stack([np.asarray(getattr(camera, field), np.float64) for camera in ordered])
-        for field in _CAMERA_SHAPES
-    }
-    return {"id": list(CAMERA_IDS), **fields}
-
-
-class _Info(tfds.core.DatasetInfo):
-    def initialize_from_bucket(self) -> None:
-        """Does nothing: Google has no copy, and tfds would leave a temporary folder behind."""
 
 
 class H3mLift(tfds.core.GeneratorBasedBuilder):
@@ -104,18 +84,17 @@ class H3mLift(tfds.core.GeneratorBasedBuilder):
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        cameras = {field: _bytes(4, *shape) for field, shape in _CAMERA_SHAPES.items()}
         features = {
             "subject": tfds.features.Text(),
             "action": tfds.features.Text(),
             "name": tfds.features.Text(),
-            "poses": _bytes(None, NUM_JOINTS, 3, dtype=np.float32),
-            "cameras": {"id": tfds.features.Tensor(shape=(4,), dtype=np.str_), **cameras},
+            "poses": as_bytes(None, NUM_JOINTS, 3, dtype=np.float32),
+            "cameras": camera_features(len(CAMERA_IDS)),
         }
         if joints := self.builder_config.num_keypoints:
-            features["keypoints"] = _bytes(None, len(CAMERA_IDS), joints, 2, dtype=np.float32)
-            features["has_keypoints"] = _bytes(len(CAMERA_IDS), dtype=np.bool_)
-        return _Info(
+            features["keypoints"] = as_bytes(None, len(CAMERA_IDS), joints, 2, dtype=np.float32)
+            features["has_keypoints"] = as_bytes(len(CAMERA_IDS), dtype=np.bool_)
+        return Info(
             builder=self,
             description=_DESCRIPTION,
             features=tfds.features.FeaturesDict(features),
@@ -233,27 +212,6 @@ def _keypoints(source: Source, record: Record, keys: set[Key], frames: int) -> d
     return {"keypoints": keypoints, "has_keypoints": flags}
 
 
-@dataclasses.dataclass(frozen=True)
-class PoseSequence:
-    """One recording.
-
-    Attributes:
-        subject: 'S9'.
-        action: 'Walking'.
-        name: 'Walking 1'.
-        poses: (n, 32, 3) float32, mm, world frame, z up, 50 frames per second.
-        cameras: camera id -> camera, float64 arrays, mm; in the order of `names.CAMERA_IDS`.
-        keypoints: camera id -> (n, joints, 2) float32 pixels, for the cameras that have detections.
-    """
-
-    subject: str
-    action: str
-    name: str
-    poses: np.ndarray
-    cameras: dict[str, Camera]
-    keypoints: dict[str, np.ndarray]
-
-
 def read_sequences(folder: pathlib.Path, split: str) -> list[PoseSequence]:
     """Returns every recording of a split of a build, by subject and name.
 
@@ -261,28 +219,21 @@ def read_sequences(folder: pathlib.Path, split: str) -> list[PoseSequence]:
         folder: the build, `<data_dir>/h3m_lift/<config>/<version>`.
         split: 'train' or 'test'.
     """
-    dataset = tfds.builder_from_directory(folder).as_dataset(
-        split=split,
-        shuffle_files=False,
-        read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=False),
-    )
-    sequences = [_sequence(example) for example in dataset.as_numpy_iterator()]
+    sequences = read_examples(folder, split, _sequence)
     return sorted(sequences, key=lambda sequence: sort_key(sequence.subject, sequence.name))
 
 
 def _sequence(example: dict[str, Any]) -> PoseSequence:
-    ids = [camera.decode() for camera in example["cameras"]["id"]]
-    flags = example.get("has_keypoints", np.zeros(len(ids), bool))
+    cameras = unstack_cameras(example["cameras"])
+    flags = example.get("has_keypoints", np.zeros(len(cameras), bool))
     return PoseSequence(
         *(example[key].decode() for key in ("subject", "action", "name")),
+        frame_rate=FRAME_RATE,
         poses=example["poses"],
-        cameras={
-            camera: Camera(**{field: example["cameras"][field][i] for field in _CAMERA_SHAPES})
-            for i, camera in enumerate(ids)
-        },
+        cameras=cameras,
         keypoints={
             camera: np.ascontiguousarray(example["keypoints"][:, i])
-            for i, camera in enumerate(ids)
+            for i, camera in enumerate(cameras)
             if flags[i]
         },
     )

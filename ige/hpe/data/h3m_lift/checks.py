@@ -46,16 +46,16 @@ def _refuse_non_finite(array: np.ndarray, what: str, origin: str) -> None:
         )
 
 
-def checked_poses(poses: Any, origin: str) -> np.ndarray:
-    """Returns poses (n, 32, 3) as float32.
+def checked_poses(poses: Any, origin: str, num_joints: int = NUM_JOINTS) -> np.ndarray:
+    """Returns poses (n, num_joints, 3) as float32.
 
     Raises:
         UserError: no array of numbers, another shape, no frames, or a NaN.
     """
     poses = _as_float32(poses, "poses", origin)
-    if poses.ndim != 3 or poses.shape[1:] != (NUM_JOINTS, 3):
+    if poses.ndim != 3 or poses.shape[1:] != (num_joints, 3):
         raise UserError(
-            f"{origin}: poses: got shape {poses.shape}, expected (frames, {NUM_JOINTS}, 3); "
+            f"{origin}: poses: got shape {poses.shape}, expected (frames, {num_joints}, 3); "
             "get the file again"
         )
     if not len(poses):
@@ -118,7 +118,7 @@ def checked_camera(camera: Camera, origin: str) -> Camera:
 
 
 def refuse_behind_camera(poses: np.ndarray, cameras: dict[str, Camera], origin: str) -> None:
-    """Raises a UserError if a joint of poses (n, 32, 3), world frame, is not before a camera."""
+    """Raises a UserError if a joint of poses (n, J, 3), world frame, is not before a camera."""
     for camera_id, camera in cameras.items():
         depth = world_to_camera(poses, camera).numpy()[..., 2]
         if depth.min() <= 0.0:
@@ -128,7 +128,3 @@ def refuse_behind_camera(poses: np.ndarray, cameras: dict[str, Camera], origin: 
                 f"camera {camera_id}, expected more than 0; get poses and cameras again that "
                 "belong together"
             )
-
-
-class MissingFilesError(UserError):
-    """Files that somebody has to get first; not raised for files that are there but damaged."""

@@ -13,6 +13,7 @@ from ige.data.archives import Archive, Tar, open_archive
 from ige.data.damage import reading
 from ige.data.npz import load_npz
 from ige.errors import UserError, nearest
+from ige.hpe.data.builds import MissingFilesError
 from ige.hpe.data.h3m_lift import checks, h5
 from ige.hpe.data.h3m_lift.layouts import (
     BASELINE_ARCHIVE,
@@ -263,7 +264,7 @@ def find_hourglass(root: pathlib.Path, kind: str) -> Detections:
             return HourglassDetections(root, place, kind)
         if is_there(place / archive_name):
             return HourglassDetections(root, place / archive_name, kind)
-    raise checks.MissingFilesError(
+    raise MissingFilesError(
         f"keypoints = {kind!r}: no S*/{folder}/*.h5 in {root}; put an {BASELINE_ARCHIVE} that has "
         f"them, {archive_name}, or the extracted folder there, or set keypoints = 'projection'"
     )
@@ -287,7 +288,7 @@ def choose_detections(names: Sequence[str], root: pathlib.Path) -> str:
         UserError: there are several.
     """
     if not names:
-        raise checks.MissingFilesError(
+        raise MissingFilesError(
             f"keypoints = 'detections': no data_2d_h36m_NAME.npz in {root}; put one there, such as "
             "data_2d_h36m_cpn_ft_h36m_dbb.npz, or set keypoints = 'projection'"
         )
@@ -308,7 +309,7 @@ def find_detections(root: pathlib.Path, name: str) -> Detections:
     found = detection_names(root)
     if name not in found:
         hint = f"; {nearest(name, found)}" if found else ""
-        raise checks.MissingFilesError(
+        raise MissingFilesError(
             f"detections = {name!r}: no data_2d_h36m_{name}.npz in {root}{hint}"
         )
     return NpzDetections(root, found[name], name)

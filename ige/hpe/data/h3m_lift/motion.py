@@ -11,7 +11,6 @@ import numpy as np
 
 from ige.hpe.data.h3m_lift.body import Build, Foot, Motion, ball_height
 
-FRAME_RATE = 50.0
 CENTRE = np.array([50.0, 330.0])
 """Where the optical axes of Human3.6M's four cameras come closest to each other, mm."""
 

@@ -13,6 +13,9 @@ SUBJECTS = SPLITS["train"] + SPLITS["test"]
 CAMERA_IDS = ("54138969", "55011271", "58860488", "60457274")
 """The four cameras, in the order in which archives without camera names list them."""
 
+FRAME_RATE = 50.0
+"""Poses and pictures per second."""
+
 _SPELLINGS = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}  # S1's files -> everyone else's
 _NAME = re.compile(r"([A-Za-z]+)(?: (\d+))?")
 

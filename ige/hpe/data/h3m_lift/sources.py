@@ -4,7 +4,8 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from ige.hpe.data.h3m_lift import checks, detections
+from ige.hpe.data.builds import MissingFilesError
+from ige.hpe.data.h3m_lift import detections
 from ige.hpe.data.h3m_lift.detections import HOURGLASS_FOLDERS, Detections
 from ige.hpe.data.h3m_lift.layouts import LAYOUTS, Layout, find_layout
 
@@ -32,12 +33,23 @@ class Source:
     layout: Layout
     detections: Detections | None
 
+    @property
+    def kind(self) -> str:
+        """Name of the layout."""
+        return self.layout.kind
+
     def files(self) -> list[dict]:
         """Returns name and size of every file, without opening any."""
         files = self.layout.files()
         if self.detections is not None:
             files += [entry for entry in self.detections.files() if entry not in files]
         return files
+
+    def close(self) -> None:
+        """Releases the files."""
+        self.layout.close()
+        if self.detections is not None:
+            self.detections.close()
 
 
 def missing_message(folder: pathlib.Path, layouts: Sequence[str] = LAYOUTS) -> str:
@@ -66,7 +78,7 @@ def find_source(
     """
     layout = find_layout(folder, layouts)
     if layout is None:
-        raise checks.MissingFilesError(missing_message(folder, layouts))
+        raise MissingFilesError(missing_message(folder, layouts))
     if keypoints == "projection":
         return Source(layout, None)
     if keypoints in HOURGLASS_FOLDERS:

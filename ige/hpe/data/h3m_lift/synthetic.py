@@ -22,7 +22,7 @@ from ige.geometry import cameras
 from ige.hpe.data.h3m_lift.actions import ACTIONS
 from ige.hpe.data.h3m_lift.body import BUILDS, pose
 from ige.hpe.data.h3m_lift.cameras import published_cameras
-from ige.hpe.data.h3m_lift.motion import FRAME_RATE
+from ige.hpe.data.h3m_lift.names import FRAME_RATE
 from ige.hpe.skeleton import get_skeleton
 
 ARCHIVE = "h36m.zip"
@@ -65,9 +65,9 @@ class SyntheticSpec:
     frames: int = 200
 
     def __post_init__(self) -> None:
-        _check("seed", self.seed, 0, 2**63 - 1)
-        _check("sequences", self.sequences, 1, 1000)
-        _check("frames", self.frames, 1, LONGEST)
+        check_integer("seed", self.seed, 0, 2**63 - 1)
+        check_integer("sequences", self.sequences, 1, 1000)
+        check_integer("frames", self.frames, 1, LONGEST)
 
     @property
     def name(self) -> str:
@@ -75,7 +75,7 @@ class SyntheticSpec:
         return f"synthetic-seed{self.seed}-{self.sequences}x{self.frames}"
 
 
-def _check(name: str, value: int, low: int, high: int) -> None:
+def check_integer(name: str, value: int, low: int, high: int) -> None:
     """Raises UserError unless `value` is an integer from `low` to `high`."""
     try:
         within = not isinstance(value, bool) and low <= operator.index(value) <= high

@@ -3,7 +3,7 @@ import pytest
 
 from ige.hpe.data.h3m_lift.actions import ACTIONS
 from ige.hpe.data.h3m_lift.body import BUILDS, LIMITS, pose
-from ige.hpe.data.h3m_lift.motion import FRAME_RATE
+from ige.hpe.data.h3m_lift.names import FRAME_RATE
 
 FRAMES = 110
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ige.errors import UserError
+from ige.hpe.data.builds import MissingFilesError
 from ige.hpe.data.h3m_lift import detections
-from ige.hpe.data.h3m_lift.checks import MissingFilesError
 
 FOLDERS = {"hourglass": "StackedHourglass", "finetuned": "StackedHourglassFineTuned240"}
 

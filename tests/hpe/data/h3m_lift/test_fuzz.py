@@ -20,6 +20,7 @@ from ige.data.archives import open_archive
 from ige.data.damage import reading
 from ige.data.npz import load_npz
 from ige.errors import UserError
+from ige.hpe.data import builds
 from ige.hpe.data.h3m_lift import cameras, cdf, dataset, detections, h5, layouts
 
 SETTINGS = hypothesis.settings(
@@ -69,15 +70,15 @@ def _read_npz(path):
 class _Source:
     """Stands in for the files that are there now."""
 
-    layout = layouts.VideoPose3dLayout
+    kind = "videopose3d"
     files = staticmethod(lambda: [{"name": "data_3d_h36m.npz", "size": 1}])
 
 
 def _read_json(path):
     (path.parent / "dataset_info.json").touch()
-    recorded = dataset._recorded(path.parent)
+    recorded = builds.read_record(path.parent, dataset.H3mLiftDataset.recorded)
     if recorded:
-        dataset._difference(recorded, _Source)
+        builds.difference(recorded, _Source)
 
 
 def _h5(packing, files):
@@ -308,4 +309,4 @@ def test_a_record_that_is_no_json_is_none(tmp_path, data):
     path = tmp_path / "metadata.json"
     path.write_bytes(data)
     assert _outcome(_read_json, path)
-    assert dataset._recorded(tmp_path) == {}
+    assert builds.read_record(tmp_path, dataset.H3mLiftDataset.recorded) == {}

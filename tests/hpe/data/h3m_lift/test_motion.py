@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from ige.hpe.data.h3m_lift import body, motion
+from ige.hpe.data.h3m_lift.names import FRAME_RATE
 
-SECONDS = np.arange(300) / motion.FRAME_RATE
+SECONDS = np.arange(300) / FRAME_RATE
 
 
 @pytest.mark.parametrize("step", [motion.minimum_jerk, motion.smooth_step])

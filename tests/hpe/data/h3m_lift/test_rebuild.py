@@ -11,6 +11,7 @@ import pytest
 
 from ige.errors import UserError
 from ige.files import lock
+from ige.hpe.data import builds
 from ige.hpe.data.h3m_lift import builder, dataset, h3m_lift
 
 
@@ -79,7 +80,7 @@ def _built(tmp_path):
 def test_an_interrupted_build_is_none(files, manual, make, monkeypatch, tmp_path):
     files.write_layout("baseline", manual)
     with monkeypatch.context() as patch:
-        patch.setattr(dataset.tfds.core.DatasetInfo, "write_to_directory", _interrupt)
+        patch.setattr(builds.tfds.core.DatasetInfo, "write_to_directory", _interrupt)
         with pytest.raises(_InterruptedError):
             make().prepare()
     assert _built(tmp_path) == []
@@ -93,7 +94,7 @@ def test_an_old_build_is_none_while_a_new_one_takes_its_place(
     files.write_layout("videopose3d", manual)
     make().prepare()
     files.write_layout("baseline", manual)
-    monkeypatch.setattr(dataset.shutil, "rmtree", _interrupt)
+    monkeypatch.setattr(builds.shutil, "rmtree", _interrupt)
     with pytest.raises(_InterruptedError):
         make().prepare()
     (folder,) = tmp_path.glob("tfds/h3m_lift/projection/1.0.0")
