@@ -168,9 +168,7 @@ class AdversarialModel(keras.Model):
         inputs, real = data
         variables = self.generator.trainable_variables
         with tf.GradientTape() as tape:
-            fakes = self.generator(
-                self._with_latents(tf.shape(real)[0], inputs), training=True
-            )
+            fakes = self.generator(self._with_latents(tf.shape(real)[0], inputs), training=True)
             with tape.stop_recording():
                 self.critic_optimizer.learning_rate = self.optimizer.learning_rate
                 critic_loss = self._update_critic(real, fakes)
@@ -201,13 +199,14 @@ class AdversarialModel(keras.Model):
 
     def get_metrics_result(self):
         """The loss of `compile` is not used."""
-        return {name: value for name, value in super().get_metrics_result().items() if name != "loss"}
+        return {
+            name: value for name, value in super().get_metrics_result().items() if name != "loss"
+        }
 
     def get_config(self):
         networks = {"generator": self.generator, "critic": self.critic}
         serialised = {
-            name: keras.saving.serialize_keras_object(network)
-            for name, network in networks.items()
+            name: keras.saving.serialize_keras_object(network) for name, network in networks.items()
         }
         return super().get_config() | serialised | self._options
 
@@ -256,9 +255,7 @@ def adversarial_model(
             f"adversarial_model.gradient_penalty: got {gradient_penalty}, expected at least 0"
         )
     if critic_steps < 1:
-        raise UserError(
-            f"adversarial_model.critic_steps: got {critic_steps}, expected at least 1"
-        )
+        raise UserError(f"adversarial_model.critic_steps: got {critic_steps}, expected at least 1")
     generator = problem.build_model(inference_fn)
     critic = critic_fn(tuple(problem.output_spec.shape))
     return AdversarialModel(generator, critic, loss, clip_value, gradient_penalty, critic_steps)

@@ -242,6 +242,12 @@ class BatchMinimiser(Minimiser):
             finite: (batch,) whether they are.
         """
 
+    def search(
+        self, energy: Energy, start: tf.Tensor, conditions: Structure, evaluations: int
+    ) -> Rows:
+        """Returns where the rows are after so many evaluations; for use in compiled functions."""
+        return self._program(energy, self._begin_rows(start), conditions, tf.constant(evaluations))
+
     def _program(
         self, energy: Energy, rows: Rows, conditions: Structure, evaluations: tf.Tensor
     ) -> Rows:
@@ -252,6 +258,12 @@ class BatchMinimiser(Minimiser):
             return count + 1, self._step(energy, rows, conditions)
 
         return tf.while_loop(unfinished, body, (tf.constant(0), rows))[1]
+
+    def _begin_rows(self, start: tf.Tensor) -> Rows:
+        batch = start.shape[0]
+        none, no = tf.zeros([batch], tf.int32), tf.zeros([batch], tf.bool)
+        lowest = tf.fill([batch], tf.constant(math.inf, start.dtype))
+        return Rows(start, start, lowest, none, none, no, no, self.slots(start))
 
     def _step(self, energy: Energy, rows: Rows, conditions: Structure) -> Rows:
         value, gradient, finite = self._evaluate(energy, rows.trial, conditions)
@@ -276,9 +288,7 @@ class BatchMinimiser(Minimiser):
         self, energy: Energy, start: tf.Tensor, conditions: Structure, progress: Progress
     ) -> Minimum:
         batch = len(start)
-        none, no = tf.zeros([batch], tf.int32), tf.zeros([batch], tf.bool)
-        lowest = tf.fill([batch], tf.constant(math.inf, start.dtype))
-        rows = Rows(start, start, lowest, none, none, no, no, self.slots(start))
+        rows = self._begin_rows(start)
         found = Minimum(*(getattr(rows, name).numpy().copy() for name in _FOUND))
         places = np.arange(batch)
         while True:

@@ -276,7 +276,7 @@ class Perfect:
         (lambda poses: poses * [-1, 1, 1], set()),
     ],
 )
-def test_report_of_known_predictions(change, zero):
+def test_report_of_known_predictions(change, zero, tmp_path):
     """Each metric forgives what it is meant to forgive, and nothing else; none a mirror image."""
     lifting = problem()
     report = lifting.report(Perfect(lifting, change), "test", 4, tmp_path)
@@ -286,7 +286,7 @@ def test_report_of_known_predictions(change, zero):
     assert list(report.figures["by_action"]) == ["Walking"]
 
 
-def test_report_of_a_constant_offset_of_one_joint_by_hand():
+def test_report_of_a_constant_offset_of_one_joint_by_hand(tmp_path):
     """170 mm at one of 17 joints: MPJPE 10 mm; 16 of 17 joints within 150 mm."""
 
     def change(poses):
@@ -301,7 +301,7 @@ def test_report_of_a_constant_offset_of_one_joint_by_hand():
     assert figures["pck150"] == pytest.approx(100 * 16 / 17)
     assert figures["mpjve"] == pytest.approx(0, abs=1e-3)
     not_counted = problem(count_root=False)
-    figures = not_counted.report(Perfect(not_counted, change), "test", 4).figures
+    figures = not_counted.report(Perfect(not_counted, change), "test", 4, tmp_path).figures
     assert figures["mpjpe"] == pytest.approx(170 / 16, abs=1e-3)
 
 

@@ -155,7 +155,9 @@ def infer(
         fitter = Fitter(
             energy(trained.model, matrix), minimiser, start_minimiser, starts, seed, size
         )
-        _fit_all(fitter, left, batch_frames, lambda fits: parts.add(fits, settings, problem.skeleton))
+        _fit_all(
+            fitter, left, batch_frames, lambda fits: parts.add(fits, settings, problem.skeleton)
+        )
     parts.join()
     print(model_dir / problem.results)
 
@@ -257,37 +259,60 @@ class Fitter:
         return self.minimiser.minimise(self.energy, rows, observation, progress), observation
 
 
+class _Progress:
+    """Shows how many sequences are fitted, frames per second, and the energy.
+
+    Args:
+        views: how many sequences there are.
+    """
+
+    def __init__(self, views: int):
+        self.bar = tqdm(total=views, desc="fitting", unit=" sequences", disable=None)
+        self._sequences = self._frames = 0
+        self._energy = 0.0
+        self._began = time.perf_counter()
+
+    def _rate(self) -> float:
+        return self._frames / (time.perf_counter() - self._began)
+
+    def within(self, sequences: int, energy: float) -> None:
+        """Shows sequences of a batch that is being fitted."""
+        self.bar.n = self._sequences + sequences
+        energy += self._energy
+        self.bar.set_postfix_str(f"{self._rate():,.0f} frames/s, energy {energy:.4g}")
+
+    def add(self, fits: Sequence[Fit]) -> None:
+        """Counts finished sequences."""
+        self._frames += sum(len(fit.poses) for fit in fits)
+        self._energy += sum(fit.attributes["energy"] for fit in fits)
+        self._sequences += len(fits)
+        self.within(0, 0.0)
+
+    def __str__(self) -> str:
+        return (
+            f"{self._sequences} sequences, {self._frames:,} frames, {self._rate():,.0f} frames/s, "
+            f"energy {self._energy:.4g}"
+        )
+
+
 def _fit_all(
     fitter: Fitter, views: Sequence[View], frames: int, keep: Callable[[list[Fit]], None]
 ) -> None:
     """Fits views batch by batch, and hands over what each gave."""
-    total, done, done_frames, began = 0.0, 0, 0, time.perf_counter()
-    bar = tqdm(total=len(views), desc="fitting", unit=" sequences", disable=None)
-    with bar:
+    progress = _Progress(len(views))
+    with progress.bar:
         for group in _groups(views, frames):
             starts = dict(zip((view.key for view in group), fitter.start(group), strict=True))
             for batch, padding in batches(group, frames):
-                own = batch[: len(batch) - padding]
-
-                def progress(rows: int, energy: float, done: int = done, own=own) -> None:
-                    bar.n = done + min(rows, len(own))
-                    bar.set_postfix_str(f"energy {total + energy:.4g}")
-
+                began = time.perf_counter()
                 motions = [starts[view.key] for view in batch]
-                began_batch = time.perf_counter()
-                minimum, observation = fitter.fit(batch, motions, progress)
-                seconds = time.perf_counter() - began_batch
-                keep(_fits(fitter.energy, own, minimum, observation, seconds))
-                total += float(minimum.energy[: len(own)].sum())
-                done += len(own)
-                done_frames += sum(len(view.keypoints) for view in own)
-                bar.n = done
-                bar.set_postfix_str(f"energy {total:.4g}")
-    seconds = time.perf_counter() - began
-    print(
-        f"{done} sequences, {done_frames:,} frames in {seconds:.1f} s ({done_frames / seconds:,.0f} "
-        f"frames/s), energy {total:.4g}"
-    )
+                minimum, observation = fitter.fit(batch, motions, progress.within)
+                seconds = time.perf_counter() - began
+                own = batch[: len(batch) - padding]
+                fits = _fits(fitter.energy, own, minimum, observation, seconds)
+                keep(fits)
+                progress.add(fits)
+    print(progress)
 
 
 def _fits(

@@ -1,7 +1,6 @@
 """Learning what human poses look like, and measuring motions that were fitted with it."""
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from ige.geometry.units import MM_PER_METRE
 from ige.hpe import layers, metrics
 from ige.hpe.prior import normalisation, quality, results
 from ige.hpe.skeleton import Skeleton, conversion_matrix, convert, get_skeleton
-from ige.problem import Pictures, Report, TfdsProblem
+from ige.problem import Report, TfdsProblem
 
 _ERRORS = ("p_mpjpe", "sequence_p_mpjpe")
 # Held-out poses that the quality is measured on, at most: it compares all pairs.
@@ -142,6 +141,7 @@ class PosePriorProblem(TfdsProblem):
         self._frame_rate = frame_rate
         self._keypoint_noise = keypoint_noise
         self.results = results
+        self._known_heights: dict[str, dict[str, float]] = {}
 
     @property
     def input_spec(self) -> dict[str, keras.layers.InputSpec]:
@@ -190,21 +190,23 @@ class PosePriorProblem(TfdsProblem):
         poses = sequence.poses.astype(np.float64)
         return convert(poses, self.dataset.skeleton, self.skeleton)
 
-    @functools.lru_cache
     def _heights(self, split: str) -> dict[str, float]:
         """Returns subject -> height, mm."""
-        sequences = self.dataset.sequences("test" if split == "test" else "train")
-        in_skeleton = (
-            dataclasses.replace(sequence, poses=self._converted(sequence)) for sequence in sequences
-        )
-        return normalisation.heights(in_skeleton, self.skeleton)
+        recorded = "test" if split == "test" else "train"
+        if recorded not in self._known_heights:
+            self.prepare()
+            in_skeleton = (
+                dataclasses.replace(sequence, poses=self._converted(sequence))
+                for sequence in self.dataset.sequences(recorded)
+            )
+            self._known_heights[recorded] = normalisation.heights(in_skeleton, self.skeleton)
+        return self._known_heights[recorded]
 
     @property
     def metres(self) -> float:
         """Length of the unit of the poses: the mean height of the training subjects, or 1."""
         if not self.scale_to_height:
             return 1.0
-        self.prepare()
         return float(np.mean(list(self._heights("train").values()))) / MM_PER_METRE
 
     def load_arrays(self, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -127,9 +127,7 @@ class _Figure(keras.metrics.Mean):
         return super().update_state(self._measure(y_true))
 
 
-def metrics(
-    model: Any, skeleton: Skeleton, metres: float
-) -> list[keras.metrics.Metric]:
+def metrics(model: Any, skeleton: Skeleton, metres: float) -> list[keras.metrics.Metric]:
     """Returns what is reported of a prior; lengths in mm for a unit of `metres`.
 
     - density, coverage: see there.

@@ -1,7 +1,5 @@
 """First guesses of a motion: each frame by itself from several headings, and the best path."""
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 from keras import tree
@@ -118,7 +116,9 @@ def _minimised(
         minimum = minimiser.minimise(energy, rows[taken], some)
         size = min(_ROWS, count - first)
         motions.append(unpack(minimum.position, energy.latents, some))
-        motions[-1] = tree.map_structure(lambda field, size=size: np.asarray(field)[:size], motions[-1])
+        motions[-1] = tree.map_structure(
+            lambda field, size=size: np.asarray(field)[:size], motions[-1]
+        )
         energies.append(minimum.energy[:size])
         poses.append(energy.poses(tf.constant(minimum.position), some).numpy()[:size, 0])
     joined = Motion(*(np.concatenate(parts) for parts in zip(*motions, strict=True)))
