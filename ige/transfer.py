@@ -47,6 +47,30 @@ def initialise(
     """
     if _skipped.get():
         return
+    model, path = load(task, model_id, parameter, shared)
+    saved = {layer.name: layer for layer in _all_layers(model)}
+    for layer in network.layers:
+        if not layer.weights:
+            continue
+        weights = saved[layer.name].get_weights() if layer.name in saved else []
+        expected, got = [tuple(w.shape) for w in layer.weights], [w.shape for w in weights]
+        if expected != got:
+            raise UserError(
+                f"{parameter}: layer {layer.name!r} has weights of shapes {got or 'none'} in {path}"
+                f", {expected} here; name a run of the same network"
+            )
+        layer.set_weights(weights)
+    if distribution.is_chief():
+        print(f"starting from {path}")
+
+
+def load(
+    task: str, model_id: str, parameter: str, shared: Sequence[str] = ()
+) -> tuple[keras.Model, pathlib.Path]:
+    """Returns the network of the last checkpoint of another run, and the checkpoint's folder.
+
+    For the arguments and what it raises see `initialise`.
+    """
     config = f"{task}/{model_id}"
     folder = runs.default_model_dir(config, model_id=model_id)
     checkpoints = Checkpoints(folder)
@@ -61,21 +85,15 @@ def initialise(
             "the --gin_param of this run, or name another run"
         )
     _check(runs.read_record(folder)["parameters"], folder, parameter, shared)
-    path = checkpoints.path(Position(epochs[-1]))
-    saved = {layer.name: layer for layer in checkpoints.load_model(epochs[-1]).layers}
-    for layer in network.layers:
-        if not layer.weights:
-            continue
-        weights = saved[layer.name].get_weights() if layer.name in saved else []
-        expected, got = [tuple(w.shape) for w in layer.weights], [w.shape for w in weights]
-        if expected != got:
-            raise UserError(
-                f"{parameter}: layer {layer.name!r} has weights of shapes {got or 'none'} in {path}"
-                f", {expected} here; name a run of the same network"
-            )
-        layer.set_weights(weights)
-    if distribution.is_chief():
-        print(f"starting from {path}")
+    return checkpoints.load_model(epochs[-1]), checkpoints.path(Position(epochs[-1]))
+
+
+def _all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Yields the layers of a model, those of models inside it too."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _all_layers(layer)
 
 
 def _check(

@@ -10,13 +10,16 @@ from ige.problem import Tensors
 
 
 def _dense(
-    tensor: keras.KerasTensor, widths: Sequence[int], activation: str, outputs: int
+    tensor: keras.KerasTensor, widths: Sequence[int], activation: str, outputs: int, name: str
 ) -> keras.KerasTensor:
     """Dense layers of `widths`, then a linear one of `outputs` units; zero biases at first."""
-    for width in widths:
-        layer = keras.layers.Dense(width, activation, kernel_initializer="glorot_normal")
+    activations = [activation] * len(widths) + ["linear"]
+    for i, (width, act) in enumerate(zip((*widths, outputs), activations, strict=True)):
+        layer = keras.layers.Dense(
+            width, act, kernel_initializer="glorot_normal", name=f"{name}_dense{i}"
+        )
         tensor = layer(tensor)
-    return keras.layers.Dense(outputs, kernel_initializer="glorot_normal")(tensor)
+    return tensor
 
 
 def _check_widths(parameter: str, widths: Sequence[int]) -> None:
@@ -47,7 +50,7 @@ def get_generator_inference(
     """
     _check_widths("hpe.get_generator_inference.widths", widths)
     joints, dimensions = output_spec.shape
-    flat = _dense(inputs["latent"], widths, activation, joints * dimensions)
+    flat = _dense(inputs["latent"], widths, activation, joints * dimensions, "generator")
     return keras.layers.Reshape((joints, dimensions))(flat)
 
 
@@ -72,5 +75,5 @@ def get_critic(
     """
     _check_widths("hpe.get_critic.widths", widths)
     pose = keras.Input(shape, name="pose")
-    logit = _dense(keras.layers.Flatten()(pose), widths, activation, 1)
+    logit = _dense(keras.layers.Flatten()(pose), widths, activation, 1, "critic")
     return keras.Model(pose, logit, name="critic")

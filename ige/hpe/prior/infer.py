@@ -8,26 +8,27 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gin
+import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
 from tqdm import tqdm
 
-from ige import parameters
+from ige import parameters, transfer
 from ige.errors import UserError
 from ige.geometry.cameras import Camera
 from ige.geometry.units import MM_PER_METRE
 from ige.hpe.prior import starts as first_guesses
 from ige.hpe.prior.energy import FittingEnergy, Motion, Observation, pack, unpack
+from ige.hpe.prior.guess import levelled
 from ige.hpe.prior.problem import PosePriorProblem, View
 from ige.hpe.prior.results import Fit, Parts
 from ige.hpe.skeleton import conversion_matrix
 from ige.minimisers import Minimiser, Minimum
 
-# Where the search for a person's height starts, metres; as published.
-START_HEIGHT = 1.65
 # Sequences are solved together with others of at least this share of their length.
 _SIMILAR = 0.7
+_GUESSED_FRAMES = 4096
 # What changes how fast sequences are fitted, or which of them.
 _FREE = ("hpe.infer.batch_frames", "hpe.infer.overwrite")
 
@@ -108,6 +109,7 @@ def infer(
     minimiser: Minimiser = gin.REQUIRED,
     start_minimiser: Minimiser = gin.REQUIRED,
     starts: int = 4,
+    guess_model_id: str | None = None,
     seed: int = 0,
     checkpoint: str | int = "last",
     split: str = "test",
@@ -127,6 +129,8 @@ def infer(
         start_minimiser: what single frames are fitted with before.
         starts: first guesses of each frame, see `starts.find`; 0 for whole sequences from latent
             0, heading 0 and the origin, as published.
+        guess_model_id: a run that reads the first guess of each frame from its 2D pose, such as
+            'h3m-big-guess'; it takes the place of `starts`.
         seed: of drawn latents.
         checkpoint: 'last', 'best' or the number of an epoch.
         split: 'test', 'validation' or 'train'.
@@ -151,15 +155,32 @@ def infer(
         print(f"{len(views) - len(left)} of {len(views)} sequences were fitted before")
     if left:
         matrix = conversion_matrix(problem.skeleton, left[0].keypoint_skeleton)
-        size = START_HEIGHT if problem.scale_to_height else 1.0
         fitter = Fitter(
-            energy(trained.model, matrix), minimiser, start_minimiser, starts, seed, size
+            energy(trained.model, matrix),
+            minimiser,
+            start_minimiser,
+            starts,
+            seed,
+            problem.start_size,
         )
         _fit_all(
             fitter, left, batch_frames, lambda fits: parts.add(fits, settings, problem.skeleton)
         )
     parts.join()
     print(model_dir / problem.results)
+
+
+def _load_guess(model_id: str | None) -> keras.Model | None:
+    """Returns the part of a trained network that reads the parameters of a prior."""
+    if model_id is None:
+        return None
+    network, _ = transfer.load("apo", model_id, "hpe.infer.guess_model_id")
+    if "states" not in {layer.name for layer in network.layers}:
+        raise UserError(
+            f"hpe.infer.guess_model_id: got {model_id!r}, which reads no parameters of a prior, "
+            "expected a run such as that of apo/h3m-big-guess"
+        )
+    return keras.Model(network.inputs, network.get_layer("states").output)
 
 
 def _check(starts: int, batch_frames: int) -> None:
@@ -204,6 +225,7 @@ class Fitter:
 
     Attributes:
         start_size: metres per unit of the prior that the search starts from.
+        guess: network of levelled 2D poses -> states, if the search starts there.
     """
 
     energy: FittingEnergy
@@ -212,9 +234,12 @@ class Fitter:
     starts: int
     seed: int
     start_size: float
+    guess: keras.Model | None = None
 
     def start(self, views: Sequence[View]) -> list[Motion]:
         """Returns where the search for the motion of each view (frames, ...) begins."""
+        if self.guess is not None:
+            return self._guessed(views)
         if not self.starts:
             return [self._at_rest(len(view.keypoints)) for view in views]
         frames = first_guesses.single_frames(observe(views, self.start_size))
@@ -231,6 +256,24 @@ class Fitter:
             parts = (field[chosen] for field in motions[:3])
             found.append(Motion(*parts, np.float32(self.start_size)))
         return found
+
+    def _guessed(self, views: Sequence[View]) -> list[Motion]:
+        """Returns what a network reads from the 2D poses."""
+        seen = [levelled(view) for view in views]
+        inputs = {
+            name: np.concatenate([getattr(view, name) for view in seen]).astype(np.float32)
+            for name in ("directions", "camera_height")
+        }
+        states = self.guess.predict(inputs, batch_size=_GUESSED_FRAMES, verbose=0)
+        if states.ndim == 3:  # all iterates of a descent
+            states = states[:, -1]
+        ends = np.cumsum([len(view.keypoints) for view in views])[:-1]
+        motions = []
+        for view, state in zip(seen, np.split(states, ends), strict=True):
+            heading, position = view.to_world(state[:, -3], state[:, -2:])
+            parts = (state[:, :-3], heading, position)
+            motions.append(Motion(*(p.astype(np.float32) for p in parts), self.start_size))
+        return motions
 
     def _at_rest(self, frames: int) -> Motion:
         """Returns the published start: every variable but the size is 0."""

@@ -21,6 +21,7 @@ from ige.hpe.skeleton import Skeleton, conversion_matrix, convert, get_skeleton
 from ige.problem import Report, TfdsProblem
 
 _ERRORS = ("p_mpjpe", "sequence_p_mpjpe")
+_START_HEIGHT = 1.65
 # Held-out poses that the quality is measured on, at most: it compares all pairs.
 _HELD_OUT_POSES = 1024
 _HELD_OUT_STEP = 25
@@ -209,6 +210,11 @@ class PosePriorProblem(TfdsProblem):
             return 1.0
         return float(np.mean(list(self._heights("train").values()))) / MM_PER_METRE
 
+    @property
+    def start_size(self) -> float:
+        """Metres per unit of the poses, as a search starts: a height as published, or 1."""
+        return _START_HEIGHT if self.scale_to_height else 1.0
+
     def load_arrays(self, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
         poses = []
         for sequence in self._sequences(split):
@@ -241,21 +247,24 @@ class PosePriorProblem(TfdsProblem):
     def postprocess(self, outputs: keras.KerasTensor) -> keras.KerasTensor:
         return layers.PredictedPose(self.skeleton, name="predicted_pose")(outputs)
 
-    def views(self, split: str) -> list[View]:
-        """Returns what is to be fitted of a split.
+    def views(self, split: str, everything: bool = False) -> list[View]:
+        """Returns what is to be fitted of a split; or every frame of every camera.
 
         Raises:
             UserError: no such camera, or a frame rate that does not divide that of a recording.
         """
         found = []
         for sequence in self._sequences(split):
-            for camera_id in self._camera_ids(sequence):
-                found.append(self._view(sequence, camera_id))
+            for camera_id in self._camera_ids(sequence, everything):
+                rate = sequence.frame_rate if everything else self._frame_rate
+                found.append(self._view(sequence, camera_id, rate))
         return found
 
-    def _camera_ids(self, sequence: Any) -> Sequence[str]:
+    def _camera_ids(self, sequence: Any, everything: bool) -> Sequence[str]:
         there = list(sequence.cameras)
-        if self._camera is None:
+        if self.dataset.keypoint_skeleton is not None:
+            there = list(sequence.keypoints)
+        if self._camera is None or everything:
             return there
         if self._camera not in there:
             raise UserError(
@@ -264,8 +273,8 @@ class PosePriorProblem(TfdsProblem):
             )
         return [self._camera]
 
-    def _view(self, sequence: Any, camera_id: str) -> View:
-        step = sequence.frame_rate / self._frame_rate
+    def _view(self, sequence: Any, camera_id: str, frame_rate: float) -> View:
+        step = sequence.frame_rate / frame_rate
         if step < 1 or abs(step - round(step)) > 1e-6:
             raise UserError(
                 f"hpe.PosePriorProblem.frame_rate: got {self._frame_rate}, expected one that "
@@ -290,7 +299,7 @@ class PosePriorProblem(TfdsProblem):
             camera,
             keypoints,
             skeleton,
-            self._frame_rate,
+            frame_rate,
             poses,
         )
         if self._keypoint_noise:
@@ -321,15 +330,33 @@ class PosePriorProblem(TfdsProblem):
                 f"{path} lacks {len(missing)} of {len(views)} sequences of the {split} split, such "
                 f"as {missing[0]}; run the same with --command=infer"
             )
+        fitted = [fits[view.key] for view in views]
+        seconds = sum(fit.attributes["seconds"] for fit in fitted)
+        text, figures = self.measure(
+            views, [fit.poses.astype(np.float64) / MM_PER_METRE for fit in fitted]
+        )
+        rate = figures["poses"] / seconds
+        text = f"{split}: fitted at {rate:,.0f} frames/s; {text}"
+        return Report(text, figures | {"fitted_with": settings})
+
+    def measure(
+        self, views: Sequence[View], poses: Sequence[np.ndarray]
+    ) -> tuple[str, dict[str, Any]]:
+        """Returns the errors of poses of views, in mm: a table per action, and its figures.
+
+        Args:
+            views: with their true poses.
+            poses: of each (n, J, 3), world frame, metres.
+        """
         frames = [len(view.poses) for view in views]
         target = self.evaluation_skeleton
 
         def joined(poses: Iterable[np.ndarray]) -> np.ndarray:
-            return convert(np.concatenate(list(poses)), self.skeleton, target)
+            return convert(np.concatenate(list(poses)), self.skeleton, target) * MM_PER_METRE
 
         errors = metrics.frame_errors(
-            joined(fits[view.key].poses.astype(np.float64) for view in views),
-            joined(view.poses * MM_PER_METRE for view in views),
+            joined(poses),
+            joined(view.poses for view in views),
             np.repeat(np.arange(len(views)), frames),
             root=0,
             absolute=False,
@@ -337,13 +364,10 @@ class PosePriorProblem(TfdsProblem):
         )
         shown = {name: errors[name] for name in _ERRORS}
         summary = metrics.summarise(shown, np.repeat([view.action for view in views], frames))
-        poses = sum(frames)
         joints = f"{target.num_joints} joints of {target.name}"
-        seconds = sum(fits[view.key].attributes["seconds"] for view in views)
         text = (
-            f"{split}: {poses:,} poses of {len(views)} sequences, fitted at {poses / seconds:,.0f} "
-            f"frames/s; {joints}\n{metrics.format_summary(summary)}"
+            f"{sum(frames):,} poses of {len(views)} sequences; {joints}\n"
+            f"{metrics.format_summary(summary)}"
         )
-        figures = summary["over_actions"] | summary | {"joints": joints, "poses": poses}
-        figures |= {"labels": metrics.LABELS, "fitted_with": settings}
-        return Report(text, figures)
+        figures = summary["over_actions"] | summary
+        return text, figures | {"joints": joints, "poses": sum(frames), "labels": metrics.LABELS}

@@ -1,0 +1,126 @@
+"""Learning to read the parameters of a pose prior from single 2D poses."""
+
+import pathlib
+
+import gin
+import keras
+import numpy as np
+from keras import tree
+
+from ige.hpe import layers
+from ige.hpe.losses import PoseLoss, PoseMetric
+from ige.hpe.prior.levelled import Levelled, level
+from ige.hpe.prior.problem import PosePriorProblem, View
+from ige.hpe.skeleton import Skeleton, conversion_matrix
+from ige.problem import Report, TfdsProblem
+
+
+class GuessSpec(layers.PoseSpec):
+    """Spec of a pose (joints, 3) in the levelled frame, and of the prior that it is made with.
+
+    Args:
+        prior: the problem of the prior.
+        keypoint_skeleton: joints of the 2D poses.
+    """
+
+    def __init__(self, prior: PosePriorProblem, keypoint_skeleton: Skeleton):
+        super().__init__(prior.skeleton, None)
+        self.latents = prior.latents
+        self.size = prior.start_size
+        self.to_keypoints = conversion_matrix(prior.skeleton, keypoint_skeleton)
+
+
+def levelled(view: View) -> Levelled:
+    """Returns what a level camera would see of every frame of a view."""
+    frames = len(view.keypoints)
+    camera = tree.map_structure(
+        lambda field: np.repeat(np.asarray(field)[np.newaxis], frames, axis=0), view.camera
+    )
+    seen = np.isfinite(view.keypoints).all(axis=-1)
+    keypoints = np.where(seen[..., np.newaxis], view.keypoints, 0)
+    return level(keypoints, seen, camera)
+
+
+@gin.configurable(module="hpe")
+class GuessProblem(TfdsProblem):
+    """Predict a pose, by way of a prior's parameters, from what one frame of a camera shows.
+
+    Inputs: `directions` (2D joints, 2), `camera_height` (1,); see `ige.hpe.prior.levelled`.
+    Labels: (joints, 3), levelled frame, metres.
+
+    Args:
+        prior: the problem of the prior, whose training and held-out sequences these are too.
+        loss: class of the loss, made with the root.
+    """
+
+    judged_by = "mpjpe_mm"
+
+    def __init__(self, prior: PosePriorProblem = gin.REQUIRED, loss: type[PoseLoss] = gin.REQUIRED):
+        super().__init__(prior.dataset)
+        self.prior = prior
+        self._loss_class = loss
+        self.free_parameters = prior.free_parameters
+        self.data_selectors = prior.data_selectors
+
+    @property
+    def _keypoint_skeleton(self) -> Skeleton:
+        return self.dataset.keypoint_skeleton or self.prior.skeleton
+
+    @property
+    def input_spec(self) -> dict[str, keras.layers.InputSpec]:
+        shapes = {"directions": (self._keypoint_skeleton.num_joints, 2), "camera_height": (1,)}
+        return {
+            name: keras.layers.InputSpec(shape=shape, dtype="float32")
+            for name, shape in shapes.items()
+        }
+
+    @property
+    def output_spec(self) -> GuessSpec:
+        return GuessSpec(self.prior, self._keypoint_skeleton)
+
+    @property
+    def _root(self) -> tuple[int, int]:
+        return tuple(self.prior.skeleton.index(f"{side}_hip") for side in ("left", "right"))
+
+    @property
+    def loss(self) -> PoseLoss:
+        return self._loss_class(root=self._root)
+
+    def get_metrics(self, model: keras.Model) -> list[keras.metrics.Metric]:
+        return [PoseMetric("origin", self._root)]
+
+    @property
+    def has_validation(self) -> bool:
+        return self.prior.has_validation
+
+    def load_arrays(self, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        rows = []
+        for view in self.prior.views(split, everything=True):
+            seen = levelled(view)
+            rows.append((seen.directions, seen.camera_height, seen.from_world(view.poses)))
+        directions, heights, poses = (
+            np.concatenate(parts).astype(np.float32) for parts in zip(*rows, strict=True)
+        )
+        return {"directions": directions, "camera_height": heights}, poses
+
+    def report(
+        self, model: keras.Model, split: str, batch_size: int, run_folder: pathlib.Path
+    ) -> Report:
+        """Returns the errors of the poses that are read, in mm, of the frames that `infer` fits."""
+        views = self.prior.views(split)
+        seen = [levelled(view) for view in views]
+        inputs = {
+            name: np.concatenate([getattr(view, name) for view in seen]).astype(np.float32)
+            for name in self.input_spec
+        }
+        poses = model.predict(inputs, batch_size, verbose=0)
+        ends = np.cumsum([len(view.poses) for view in views])[:-1]
+        in_world = [
+            view.poses_to_world(some.astype(np.float64))
+            for view, some in zip(seen, np.split(poses, ends), strict=True)
+        ]
+        text, figures = self.prior.measure(views, in_world)
+        return Report(f"{split}: {text}", figures)
+
+    def postprocess(self, outputs: keras.KerasTensor) -> keras.KerasTensor:
+        return layers.PredictedPose(self.prior.skeleton, name="predicted_pose")(outputs)
