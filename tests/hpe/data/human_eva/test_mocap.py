@@ -1,7 +1,5 @@
 import io
 import re
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -97,7 +95,7 @@ def test_axes_are_the_directions_to_the_three_points_after_the_origin():
         ),
         (
             saved(Markers="none", ParameterGroup=groups(LABELS)),
-            "could not convert string to float: np.str_('none')",
+            "could not convert string to float: 'none'",
         ),
     ],
 )
@@ -116,23 +114,6 @@ def test_other_shapes_are_refused():
     refused(
         saved(Markers=POSITIONS, ParameterGroup=groups([*LABELS, "PELA"])),
         "Walking_1.mat: LABELS: got 3 names of 2 markers; get the file again",
-    )
-
-
-def test_a_file_that_unpacks_to_too_much(monkeypatch):
-    monkeypatch.setattr(mocap, "MAX_BYTES", 10_000)
-    data = saved(Markers=np.ones((1000, 1, 3)), ParameterGroup=groups(LABELS))
-    assert len(data) < 2_000
-    message = "Walking_1.mat: cannot be read: it unpacks to more than 10,000 bytes; get the file"
-    refused(data, f"{message} again")
-
-
-def test_a_compressed_variable_that_ends_too_early():
-    part = zlib.compress(b"\x00" * 100)[:-6]
-    header = mat_bytes(LABELS, POSITIONS)[:128]
-    refused(
-        header + struct.pack("<2I", 15, len(part)) + part,
-        "Walking_1.mat: cannot be read: a compressed variable ends too early; get the file again",
     )
 
 
