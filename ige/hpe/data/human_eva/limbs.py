@@ -41,7 +41,10 @@ _MARKER_RADIUS = 7.0  # mm
 
 
 def torso_radius(markers: Markers) -> float:
-    """Returns half the mean distance of the shoulders, less a marker's radius, mm."""
+    """Returns half the mean distance of the shoulders, less a marker's radius, mm.
+
+    NaN if no frame has both.
+    """
     across = np.linalg.norm(markers.at("LSHO") - markers.at("RSHO"), axis=-1)
     across = across[np.isfinite(across)]
     return float(across.mean() / 2.0 - _MARKER_RADIUS) if len(across) else np.nan

@@ -1,7 +1,8 @@
 """Motion capture of HumanEva-I: markers of .mat files, measurements of .mp files."""
 
+import dataclasses
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from ige.hpe.data.human_eva.mat import read_mat5
 _MEASUREMENT = re.compile(r"\$(\w+)\s*=\s*(\S+)")
 
 
-class Markers(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Markers:
     """Where the markers were.
 
     Attributes:

@@ -53,7 +53,7 @@ _FIRST = 6  # of trial 1: the video codec repeats a picture at the start, so the
 EXCLUDED = {("S3", "ThrowCatch", 1): "its motion capture is damaged"}
 """(subject, action, trial) that nobody uses -> why; VideoPose3D leaves it out too."""
 
-_CHUNK = re.compile(rf"({'|'.join(ACTIONS)}) ([13]) chunk(\d{{1,6}})")
+_CHUNK = re.compile(rf"({'|'.join(ACTIONS)}) ([13]) chunk(0|[1-9]\d{{0,5}})")
 
 
 class Frames(NamedTuple):
@@ -63,7 +63,7 @@ class Frames(NamedTuple):
     last: int
 
     @property
-    def count(self) -> int:
+    def length(self) -> int:
         return self.last - self.first + 1
 
 

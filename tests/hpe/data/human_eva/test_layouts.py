@@ -104,6 +104,25 @@ def test_the_torso_is_measured_as_the_person_stood_still(layout, distribution):
     assert np.linalg.norm(after[:, upper] - before[:, upper], axis=-1).min() > 50
 
 
+def test_a_torso_that_cannot_be_measured(layout, distribution):
+    path = distribution / "S1" / "Mocap_Data" / "Static.mat"
+    markers = read_mat((path.parent / "Walking_3.mat").read_bytes(), "")
+    markers.positions[:, markers.index("RSHO")] = np.nan
+    path.write_bytes(mat_bytes(markers.labels, markers.positions))
+    message = (
+        f"{path}: Markers: no frame has both LSHO and RSHO; get the file again, or remove it to "
+        "measure the torso in each recording"
+    )
+    refused(lambda: layout.read(record_of(layout)), message)
+
+
+def test_a_file_that_is_there_twice(layout, distribution):
+    folder = distribution / "S1" / "Calibration_Data"
+    shutil.copytree(folder, folder.with_name("Calibration_DATA"))
+    message = f"{folder}/C1.cal: there is also S1/Calibration_DATA/C1.cal; remove one of them"
+    refused(layout.index, message)
+
+
 def test_folders_in_another_case(layout, distribution):
     (distribution / "S1" / "Calibration_Data").rename(distribution / "S1" / "Calibration_DATA")
     assert list(layout.cameras("S1")) == ["C1", "C2", "C3"]

@@ -19,4 +19,4 @@ def test_other_seeds_are_other_recordings():
 @pytest.mark.parametrize("action", ["Walking", "Gestures", "Box"])
 def test_every_partition_has_room_for_the_longest(subject, action):
     for split in ("train", "test"):
-        assert published_frames(subject, action, 1, split).count >= LONGEST
+        assert published_frames(subject, action, 1, split).length >= LONGEST
