@@ -117,9 +117,12 @@ class Layout(abc.ABC):
     def close(self) -> None:
         """Releases what was read."""
 
-    def _is_excluded(self, subject: str, action: str, trial: int) -> bool:
-        if reason := names.EXCLUDED.get((subject, action, trial)):
-            self.skipped.append(f"{subject} {action} {trial}: {reason}")
+    def _leave_out(self, subject: str, action: str, trial: int) -> bool:
+        """Whether a recording is one that nobody uses; then `skipped` says why."""
+        reason = names.EXCLUDED.get((subject, action, trial))
+        text = f"{subject} {action} {trial}: {reason}"
+        if reason and text not in self.skipped:
+            self.skipped.append(text)
         return reason is not None
 
 
@@ -176,7 +179,7 @@ class HumanEvaLayout(Layout):
             for action in names.ACTIONS:
                 for trial in names.FRAME_RATES:
                     name = f"{action}_{trial}.mat"
-                    if self._is_excluded(subject, action, trial):
+                    if self._leave_out(subject, action, trial):
                         continue
                     if (subject, name) not in self._entries:
                         missing.append(f"{subject} {action} {trial}")
@@ -267,7 +270,6 @@ class VideoPose3dLayout(Layout):
 
     def index(self) -> list[Record]:
         self.skipped, self._chunks = [], {}
-        excluded = set()
         for key, recordings in nested_arrays(
             load_npz(self._path), "positions_3d", self._path
         ).items():
@@ -281,8 +283,7 @@ class VideoPose3dLayout(Layout):
                 entry = f"{self._path}: positions_3d[{key!r}][{text!r}]"
                 name = names.parse_name(text, entry)
                 recording = (subject, *name[:2])
-                if recording in excluded or self._is_excluded(*recording):
-                    excluded.add(recording)
+                if self._leave_out(*recording):
                     continue
                 split = self._splits[part]
                 if published_frames(*recording, split) is None:

@@ -6,8 +6,8 @@ cur_frame of mocap_stream) defines the ends of the limbs from these, and so does
 all frames at once.
 
 Rotations about y turn the z axis towards -x here, as in that code, whose yRotation is left-handed.
-A port to Python in use elsewhere turns the other way, which puts the upper end of the torso before
-the chest.
+A port to Python that is in use turns them the other way, which moves the upper end of the torso
+forward, not back.
 """
 
 import numpy as np

@@ -10,6 +10,7 @@ from ige.data.damage import reading
 from ige.errors import UserError
 from ige.hpe.data.human_eva.mat import read_mat5
 
+_VARIABLES = ("Markers", "ParameterGroup")
 _MEASUREMENT = re.compile(r"\$(\w+)\s*=\s*(\S+)")
 
 
@@ -76,7 +77,9 @@ def read_mat(data: bytes, origin: str) -> Markers:
         UserError: damaged, or something else.
     """
     with reading(origin):
-        content = read_mat5(data, ("Markers", "ParameterGroup"))
+        content = read_mat5(data, _VARIABLES)
+        if missing := [name for name in _VARIABLES if name not in content]:
+            raise ValueError(f"{' and '.join(missing)} missing")
         positions = np.array(content["Markers"], np.float64)
         groups = content["ParameterGroup"]
         labels = _named(_named(groups, "POINT")["Parameter"], "LABELS")["data"]
@@ -101,12 +104,12 @@ def _named(structs: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """Returns the struct of that name.
 
     Raises:
-        KeyError: there is none.
+        ValueError: there is none.
     """
     for element in structs:
         if _text(element["name"]) == name:
             return element
-    raise KeyError(f"{name} is missing")
+    raise ValueError(f"{name} missing")
 
 
 def _text(value: Any) -> str:

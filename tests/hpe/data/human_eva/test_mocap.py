@@ -86,12 +86,12 @@ def test_axes_are_the_directions_to_the_three_points_after_the_origin():
         (b"", "not the format of MATLAB 5 to 7; save it with -v7"),
         (b"\x89HDF\r\n\x1a\n" * 20, "not the format of MATLAB 5 to 7; save it with -v7"),
         (mat_bytes(LABELS, POSITIONS)[:-20], "it ends too early"),
-        (saved(Markers=POSITIONS), "'ParameterGroup'"),
-        (saved(ParameterGroup=groups(LABELS)), "'Markers'"),
-        (saved(Markers=POSITIONS, ParameterGroup=groups(LABELS, name="X")), "'POINT is missing'"),
+        (saved(Markers=POSITIONS), "ParameterGroup missing"),
+        (saved(AnalogSignals=POSITIONS), "Markers and ParameterGroup missing"),
+        (saved(Markers=POSITIONS, ParameterGroup=groups(LABELS, name="X")), "POINT missing"),
         (
             saved(Markers=POSITIONS, ParameterGroup=groups(LABELS, parameter="X")),
-            "'LABELS is missing'",
+            "LABELS missing",
         ),
         (
             saved(Markers="none", ParameterGroup=groups(LABELS)),
