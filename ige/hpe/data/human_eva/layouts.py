@@ -117,9 +117,12 @@ class Layout(abc.ABC):
     def close(self) -> None:
         """Releases what was read."""
 
-    def _is_excluded(self, subject: str, action: str, trial: int) -> bool:
-        if reason := names.EXCLUDED.get((subject, action, trial)):
-            self.skipped.append(f"{subject} {action} {trial}: {reason}")
+    def _leave_out(self, subject: str, action: str, trial: int) -> bool:
+        """Whether a recording is one that nobody uses; then `skipped` says why."""
+        reason = names.EXCLUDED.get((subject, action, trial))
+        text = f"{subject} {action} {trial}: {reason}"
+        if reason and text not in self.skipped:
+            self.skipped.append(text)
         return reason is not None
 
 
@@ -140,8 +143,14 @@ class HumanEvaLayout(Layout):
     @cached_property
     def _entries(self) -> dict[tuple[str, str], str]:
         """(subject, name of a file) -> the file, below the layout's folder."""
-        found = map(self._entry.fullmatch, Folder(self._path, self._patterns).names())
-        return {(match[1], match[2]): match[0] for match in found if match}
+        entries: dict[tuple[str, str], str] = {}
+        for match in map(self._entry.fullmatch, Folder(self._path, self._patterns).names()):
+            if match and entries.setdefault((match[1], match[2]), match[0]) != match[0]:
+                other = entries[match[1], match[2]]
+                raise UserError(
+                    f"{self._path / match[0]}: there is also {other}; remove one of them"
+                )
+        return entries
 
     def _origin(self, subject: str, name: str) -> str:
         folder = self._folders.get(pathlib.PurePath(name).suffix, "Mocap_Data")
@@ -170,7 +179,7 @@ class HumanEvaLayout(Layout):
             for action in names.ACTIONS:
                 for trial in names.FRAME_RATES:
                     name = f"{action}_{trial}.mat"
-                    if self._is_excluded(subject, action, trial):
+                    if self._leave_out(subject, action, trial):
                         continue
                     if (subject, name) not in self._entries:
                         missing.append(f"{subject} {action} {trial}")
@@ -196,14 +205,20 @@ class HumanEvaLayout(Layout):
             self._radius(record.subject, markers),
             self._offsets(record.subject),
         )
-        return Reading(cut(poses), frames.count)
+        return Reading(cut(poses), frames.length)
 
     def _radius(self, subject: str, markers: Markers) -> float:
         """Returns the radius of the torso, measured as the person stood still if that is there."""
         if (subject, _STATIC) not in self._entries:
             return torso_radius(markers)
         if subject not in self._radii:
-            self._radii[subject] = torso_radius(self._markers(subject, _STATIC))
+            radius = torso_radius(self._markers(subject, _STATIC))
+            if np.isnan(radius):
+                raise UserError(
+                    f"{self._origin(subject, _STATIC)}: Markers: no frame has both LSHO and RSHO; "
+                    "get the file again, or remove it to measure the torso in each recording"
+                )
+            self._radii[subject] = radius
         return self._radii[subject]
 
     def _markers(self, subject: str, name: str) -> Markers:
@@ -255,7 +270,6 @@ class VideoPose3dLayout(Layout):
 
     def index(self) -> list[Record]:
         self.skipped, self._chunks = [], {}
-        excluded = set()
         for key, recordings in nested_arrays(
             load_npz(self._path), "positions_3d", self._path
         ).items():
@@ -269,8 +283,7 @@ class VideoPose3dLayout(Layout):
                 entry = f"{self._path}: positions_3d[{key!r}][{text!r}]"
                 name = names.parse_name(text, entry)
                 recording = (subject, *name[:2])
-                if recording in excluded or self._is_excluded(*recording):
-                    excluded.add(recording)
+                if self._leave_out(*recording):
                     continue
                 split = self._splits[part]
                 if published_frames(*recording, split) is None:
@@ -287,7 +300,7 @@ class VideoPose3dLayout(Layout):
                 with np.errstate(over="ignore"):
                     poses = poses.astype(np.float64) * MM_PER_METRE
             chunks[number] = checked_poses(poses, entry, self.skeleton.num_joints)
-        published = record.frames.count
+        published = record.frames.length
         if (count := sum(map(len, chunks.values()))) > published:
             raise UserError(
                 f"{record.origin}: got {count} frames, expected at most the {published} that are "

@@ -6,8 +6,8 @@ cur_frame of mocap_stream) defines the ends of the limbs from these, and so does
 all frames at once.
 
 Rotations about y turn the z axis towards -x here, as in that code, whose yRotation is left-handed.
-A port to Python in use elsewhere turns the other way, which puts the upper end of the torso before
-the chest.
+A port to Python that is in use turns them the other way, which moves the upper end of the torso
+forward, not back.
 """
 
 import numpy as np
@@ -41,7 +41,10 @@ _MARKER_RADIUS = 7.0  # mm
 
 
 def torso_radius(markers: Markers) -> float:
-    """Returns half the mean distance of the shoulders, less a marker's radius, mm."""
+    """Returns half the mean distance of the shoulders, less a marker's radius, mm.
+
+    NaN if no frame has both.
+    """
     across = np.linalg.norm(markers.at("LSHO") - markers.at("RSHO"), axis=-1)
     across = across[np.isfinite(across)]
     return float(across.mean() / 2.0 - _MARKER_RADIUS) if len(across) else np.nan

@@ -1,27 +1,21 @@
 """Motion capture of HumanEva-I: markers of .mat files, measurements of .mp files."""
 
-import io
+import dataclasses
 import re
-import struct
-import warnings
-import zlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import scipy.io
 
 from ige.data.damage import reading
 from ige.errors import UserError
+from ige.hpe.data.human_eva.mat import read_mat5
 
-MAX_BYTES = 2**28
-"""Bound of a .mat file and of what it unpacks to, 256 MiB: 3,500 frames of 120 markers take 10."""
-
-_HEADER = 128
-_COMPRESSED = 15
+_VARIABLES = ("Markers", "ParameterGroup")
 _MEASUREMENT = re.compile(r"\$(\w+)\s*=\s*(\S+)")
 
 
-class Markers(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Markers:
     """Where the markers were.
 
     Attributes:
@@ -83,12 +77,14 @@ def read_mat(data: bytes, origin: str) -> Markers:
         UserError: damaged, or something else.
     """
     with reading(origin):
-        content = _load(data)
+        content = read_mat5(data, _VARIABLES)
+        if missing := [name for name in _VARIABLES if name not in content]:
+            raise ValueError(f"{' and '.join(missing)} missing")
         positions = np.array(content["Markers"], np.float64)
         groups = content["ParameterGroup"]
         labels = _named(_named(groups, "POINT")["Parameter"], "LABELS")["data"]
         # People's names may come before those of their markers: "Subject:LANK".
-        labels = tuple(_text(label).rpartition(":")[2].strip() for label in np.ravel(labels))
+        labels = tuple(_text(label).rpartition(":")[2].strip() for label in labels)
     if positions.ndim != 3 or positions.shape[2] != 3 or not len(positions):
         raise UserError(
             f"{origin}: Markers: got shape {positions.shape}, expected (frames, markers, 3); "
@@ -104,63 +100,22 @@ def read_mat(data: bytes, origin: str) -> Markers:
     return Markers(labels, positions, origin)
 
 
-def _load(data: bytes) -> dict[str, Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return scipy.io.loadmat(
-                io.BytesIO(_unpacked(data)), variable_names=["Markers", "ParameterGroup"]
-            )
-        except scipy.io.matlab.MatReadError as error:
-            raise ValueError(error) from error
-
-
-def _unpacked(data: bytes) -> bytes:
-    """Returns a .mat file whose variables are not compressed, so that none can be a bomb.
+def _named(structs: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Returns the struct of that name.
 
     Raises:
-        ValueError, struct.error, zlib.error: not such a file, truncated, or too large.
+        ValueError: there is none.
     """
-    order = {b"IM": "<", b"MI": ">"}.get(data[126:_HEADER])
-    if order is None or struct.unpack(f"{order}H", data[124:126]) != (0x0100,):
-        raise ValueError("not the format of MATLAB 5 to 7; save it with -v7")
-    parts, start, room = [data[:_HEADER]], _HEADER, MAX_BYTES
-    while start < len(data):
-        kind, size = struct.unpack_from(f"{order}2I", data, start)
-        end = start + 8 + size
-        if end > len(data):
-            raise ValueError("it ends too early")
-        if kind == _COMPRESSED:
-            stream = zlib.decompressobj()
-            part = stream.decompress(data[start + 8 : end], room + 1)
-            if len(part) <= room and not stream.eof:
-                raise ValueError("a compressed variable ends too early")
-        else:
-            part = data[start:end]
-        room -= len(part)
-        if room < 0:
-            raise ValueError(f"it unpacks to more than {MAX_BYTES:,} bytes")
-        parts.append(part)
-        start = end
-    return b"".join(parts)
-
-
-def _named(structs: np.ndarray, name: str) -> Any:
-    """Returns the element of that name of a struct array.
-
-    Raises:
-        KeyError: there is none.
-    """
-    for element in np.ravel(structs):
+    for element in structs:
         if _text(element["name"]) == name:
             return element
-    raise KeyError(f"{name} is missing")
+    raise ValueError(f"{name} missing")
 
 
 def _text(value: Any) -> str:
     """Returns the text in a cell, or in cells in it; '' if there is none."""
-    while isinstance(value, np.ndarray) and value.size == 1:
-        value = value.item()
+    while isinstance(value, list) and len(value) == 1:
+        (value,) = value
     return value.strip() if isinstance(value, str) else ""
 
 

@@ -45,15 +45,15 @@ _PARTITIONS = {
 }
 """Subject -> for every action, in their order, the last frame of the validation and of the training
 part of trial 1, and of trial 3. As in version 1.1 of the support code of HumanEva's authors (its
-class he_dataset); VideoPose3D's are the same. Tables with other last frames, such as 1180 for S1
-Walking, are those of an older version."""
+class he_dataset); VideoPose3D's are the same. Other tables in use end elsewhere, S1 Walking with
+frame 1180."""
 
 _FIRST = 6  # of trial 1: the video codec repeats a picture at the start, so the authors skip five
 
 EXCLUDED = {("S3", "ThrowCatch", 1): "its motion capture is damaged"}
 """(subject, action, trial) that nobody uses -> why; VideoPose3D leaves it out too."""
 
-_CHUNK = re.compile(rf"({'|'.join(ACTIONS)}) ([13]) chunk(\d{{1,6}})")
+_CHUNK = re.compile(rf"({'|'.join(ACTIONS)}) ([13]) chunk(0|[1-9]\d{{0,5}})")
 
 
 class Frames(NamedTuple):
@@ -63,7 +63,7 @@ class Frames(NamedTuple):
     last: int
 
     @property
-    def count(self) -> int:
+    def length(self) -> int:
         return self.last - self.first + 1
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -27,7 +28,7 @@ def changed(markers, change):
     """Markers of which `change` altered a copy of the positions, given their index."""
     positions = markers.positions.copy()
     change(positions, markers.index)
-    return markers._replace(positions=positions)
+    return dataclasses.replace(markers, positions=positions)
 
 
 # By hand, from the segments in conftest.py. The torso's lower end is 50 mm behind the pelvis; its
@@ -70,7 +71,7 @@ def test_the_ends_move_with_the_markers(files, rng):
     """Whoever is turned and shifted has ends that are turned and shifted."""
     markers = files.standing()
     turn, shift = Rotation.random(random_state=rng).as_matrix(), rng.normal(size=3)
-    moved = markers._replace(positions=markers.positions @ turn.T + shift)
+    moved = dataclasses.replace(markers, positions=markers.positions @ turn.T + shift)
     expected = ends(markers) @ turn.T + shift
     np.testing.assert_allclose(ends(moved), expected, rtol=0, atol=1e-9)
 
@@ -126,7 +127,9 @@ def test_moments_outside_of_the_recording_have_no_pose(files):
 
 def test_nothing_seen(files):
     markers = files.standing(2)
-    poses = ends(markers._replace(positions=np.full_like(markers.positions, np.nan)), (0.0, 0.5))
+    poses = ends(
+        dataclasses.replace(markers, positions=np.full_like(markers.positions, np.nan)), (0.0, 0.5)
+    )
     assert np.isnan(poses).all()
 
 
@@ -153,7 +156,7 @@ def test_a_marker_that_there_should_be(files):
     labels = tuple("X" if label == "RTIB" else label for label in markers.labels)
     message = f"Walking_1.mat: LABELS: no marker RTIB among {len(labels)}; get the file again"
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
-        ends(markers._replace(labels=labels))
+        ends(dataclasses.replace(markers, labels=labels))
 
 
 @pytest.mark.parametrize("action", ["Walking", "Gestures", "Box"])

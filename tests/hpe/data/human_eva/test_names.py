@@ -14,7 +14,7 @@ def test_partitions_of_s1(action):
     """The validation part begins with frame 6, the training part follows it."""
     validation = published_frames("S1", action, 1, "test")
     assert validation == (6, VALIDATION_END[action])
-    assert validation.count == VALIDATION_END[action] - 5
+    assert validation.length == VALIDATION_END[action] - 5
     training = published_frames("S1", action, 1, "train")
     assert training.first == VALIDATION_END[action] + 1
     assert published_frames("S1", action, 3, "test") is None
@@ -40,7 +40,7 @@ def test_partitions_are_those_of_videopose3d(subject, action, split, start, end)
 def test_how_many_frames_are_published():
     every = [(subject, action) for subject in names.SUBJECTS for action in names.ACTIONS]
     count = {
-        (trial, split): sum(published_frames(*each, trial, split).count for each in every)
+        (trial, split): sum(published_frames(*each, trial, split).length for each in every)
         for trial, split in ((1, "test"), (1, "train"), (3, "train"))
     }
     # The last frames of S1, S2 and S3; validation begins with the sixth, training after it.
