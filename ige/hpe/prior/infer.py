@@ -162,6 +162,7 @@ def infer(
             starts,
             seed,
             problem.start_size,
+            _load_guess(guess_model_id),
         )
         _fit_all(
             fitter, left, batch_frames, lambda fits: parts.add(fits, settings, problem.skeleton)
