@@ -9,7 +9,6 @@ from ige.hpe.prior.guess import GuessSpec
 from ige.problem import InferenceFn, Tensors
 from ige.unroll import UnrolledOptimizer
 
-_NAME = "hpe.get_guess_inference"
 # What the poses of the prior mean.
 _AS_THE_PRIOR = tuple(
     f"hpe.PosePriorProblem.{name}"
@@ -73,23 +72,16 @@ class PlaceOnGround(keras.layers.Layer):
     Least squares of what is linear in the place: distances from the rays times depths.
 
     Args:
-        placed: the layer that the state is for.
         matrix: (2D joints, joints) conversion of the joints.
     """
 
-    def __init__(self, placed: PlacedPose, matrix: list[list[float]], **kwargs):
+    def __init__(self, matrix: list[list[float]], **kwargs):
         super().__init__(**kwargs)
-        self.placed = placed
         self.matrix = matrix
 
-    def call(self, regressed, directions, camera_height):
-        """(batch, latents + 2), the last two the heading's cosine and sine up to a factor;
-        (batch, 2D joints, 2); (batch, 1) -> (batch, latents + 3)."""
-        latent, cos, sin = regressed[:, :-2], regressed[:, -2:-1], regressed[:, -1:]
-        # Away from (0, 0), where the angle has no gradient.
-        heading = tf.atan2(sin, cos + 1e-9)
-        origin = tf.zeros_like(regressed[:, :2])
-        poses = self.placed(tf.concat([latent, heading, origin], axis=1))
+    def call(self, states, poses, directions, camera_height):
+        """(batch, latents + 3), of people over the origin; their poses (batch, joints, 3); (batch,
+        2D joints, 2); (batch, 1) -> (batch, latents + 3)."""
         x, y, z = tf.unstack(tf.einsum("kj,njd->nkd", tf.constant(self.matrix), poses), axis=-1)
         u, v = tf.unstack(directions, axis=-1)
         # (x + px) - u (y + py) = 0 and (z - height) - v (y + py) = 0
@@ -103,22 +95,31 @@ class PlaceOnGround(keras.layers.Layer):
         xx, xy, yy, xk, yk = dots
         determinant = tf.maximum(xx * yy - xy * xy, 1e-6)
         at_x, at_y = (yy * xk - xy * yk) / determinant, (xx * yk - xy * xk) / determinant
-        return tf.concat([latent, heading, at_x, at_y], axis=1)
+        return tf.concat([states[:, :-2], at_x, at_y], axis=1)
 
-    def compute_output_spec(self, regressed, directions, camera_height):
-        return keras.KerasTensor((regressed.shape[0], regressed.shape[1] + 1), self.compute_dtype)
+    def compute_output_spec(self, states, poses, directions, camera_height):
+        return keras.KerasTensor(states.shape, self.compute_dtype)
 
     def get_config(self):
-        placed = keras.saving.serialize_keras_object(self.placed)
-        return super().get_config() | {"placed": placed, "matrix": self.matrix}
-
-    @classmethod
-    def from_config(cls, config):
-        placed = keras.saving.deserialize_keras_object(config["placed"])
-        return cls(**(config | {"placed": placed}))
+        return super().get_config() | {"matrix": self.matrix}
 
 
-@gin.configurable(module="hpe", denylist=["placed", "matrix", "name", "dtype"])
+@keras.saving.register_keras_serializable(package="ige")
+class OverOrigin(keras.layers.Layer):
+    """Makes states of `PlacedPose` of what a network regresses."""
+
+    def call(self, regressed):
+        """(batch, latents + 2), the last two the heading's cosine and sine up to a factor ->
+        (batch, latents + 3), the last two 0."""
+        cos, sin = regressed[:, -2:-1], regressed[:, -1:]
+        # Away from (0, 0), where the angle has no gradient.
+        heading = tf.atan2(sin, cos + 1e-9)
+        return tf.concat([regressed[:, :-2], heading, tf.zeros_like(regressed[:, -2:])], axis=1)
+
+    def compute_output_spec(self, regressed):
+        return keras.KerasTensor((regressed.shape[0], regressed.shape[1] + 1), self.compute_dtype)
+
+
 @keras.saving.register_keras_serializable(package="ige")
 class LevelledEnergy(keras.layers.Layer):
     """The consistency and the prior of `FittingEnergy` for single frames of a level camera.
@@ -126,22 +127,19 @@ class LevelledEnergy(keras.layers.Layer):
     Args:
         placed: makes poses of states.
         matrix: (2D joints, joints) conversion of the joints.
-        consistency: weight of the term.
-        prior: weight of the term.
+        prior: weight of that term; the other's is 1.
     """
 
     def __init__(
         self,
         placed: PlacedPose,
         matrix: list[list[float]],
-        consistency: float = 1.0,
-        prior: float = 0.0,
+        prior: float,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.placed = placed
         self.matrix = matrix
-        self.consistency = consistency
         self.prior = prior
 
     def build(self, state_shape, conditions_shape=None):
@@ -154,14 +152,13 @@ class LevelledEnergy(keras.layers.Layer):
         )
         images = tf.stack([x, z - conditions["camera_height"]], axis=-1) / y[..., tf.newaxis]
         distances = _FOCAL_LENGTH * (images - conditions["directions"])
-        energy = self.consistency * tf.reduce_sum(tf.square(distances), axis=[1, 2]) / 2
+        energy = tf.reduce_sum(tf.square(distances), axis=[1, 2]) / 2
         return energy + self.prior * tf.reduce_sum(tf.square(state[:, :-3]), axis=1) / 2
 
     def get_config(self):
         return super().get_config() | {
             "placed": keras.saving.serialize_keras_object(self.placed),
             "matrix": self.matrix,
-            "consistency": self.consistency,
             "prior": self.prior,
         }
 
@@ -178,12 +175,10 @@ def get_guess_inference(
     generator_fn: InferenceFn = gin.REQUIRED,
     init_model_id: str | None = gin.REQUIRED,
     inference_fn: InferenceFn = gin.REQUIRED,
-    optimizer: type[UnrolledOptimizer] | None = None,
 ) -> keras.KerasTensor:
     """A pose that a network reads from a 2D pose by way of the parameters of a trained prior.
 
-    With an optimiser also what learned steps down the fitting energy make of these parameters:
-    IGE-Net's descent, in the space of the prior. The layer "states" has the parameters.
+    The layer "states" has the parameters, as `PlacedPose` takes them.
 
     Args:
         inputs: `directions` (batch, 2D joints, 2) and `camera_height` (batch, 1); see `levelled`.
@@ -192,30 +187,94 @@ def get_guess_inference(
         init_model_id: the run of the prior.
         inference_fn: network of 2D poses, such as `@hpe.get_baseline_inference`, that regresses the
             parameters.
-        optimizer: class of the unrolled optimiser; None for the regressed parameters alone.
 
     Returns:
-        (batch, joints, 3) levelled frame, metres; with an optimiser all iterates,
-        (batch, steps + 1, joints, 3).
+        (batch, joints, 3) levelled frame, metres.
     """
+    placed = PlacedPose(
+        _generator(output_spec, generator_fn, init_model_id, "hpe.get_guess_inference"),
+        output_spec.size,
+        name="placed",
+        trainable=False,
+    )
+    reader = _reader(inputs, output_spec.latents, inference_fn)
+    states = _on_ground(reader(inputs), placed, inputs, output_spec)
+    return placed(keras.layers.Identity(name="states")(states))
+
+
+@gin.configurable(module="hpe", denylist=["inputs", "output_spec"])
+def get_refined_guess_inference(
+    inputs: Tensors,
+    output_spec: GuessSpec,
+    generator_fn: InferenceFn = gin.REQUIRED,
+    init_model_id: str | None = gin.REQUIRED,
+    inference_fn: InferenceFn = gin.REQUIRED,
+    guess_model_id: str | None = gin.REQUIRED,
+    optimizer: type[UnrolledOptimizer] = gin.REQUIRED,
+    prior: float = 0.0,
+) -> keras.KerasTensor:
+    """`get_guess_inference`, and what learned steps down the fitting energy make of its parameters:
+    IGE-Net's descent in the space of a prior.
+
+    Args:
+        inputs: see `get_guess_inference`, as for all that is not listed here.
+        output_spec: the same.
+        generator_fn: the same.
+        init_model_id: the same.
+        inference_fn: the same.
+        guess_model_id: the run that the regressing network takes its weights from; None to start
+            afresh.
+        optimizer: class of the unrolled optimiser.
+        prior: weight of the squares of the latents in the energy.
+
+    Returns:
+        (batch, steps + 1, joints, 3): all iterates.
+    """
+    name = "hpe.get_refined_guess_inference"
+    generator = _generator(output_spec, generator_fn, init_model_id, name)
+    placed = PlacedPose(generator, output_spec.size, name="placed", trainable=False)
+    reader = _reader(inputs, output_spec.latents, inference_fn)
+    if guess_model_id is not None:
+        transfer.initialise(reader, "apo", guess_model_id, f"{name}.guess_model_id", _AS_THE_PRIOR)
+    start = _on_ground(reader(inputs), placed, inputs, output_spec)
+    # With a generator of its own: Keras loads a layer that two others hold into one of them.
+    copy = keras.models.clone_model(generator)
+    copy.set_weights(generator.get_weights())
+    copied = PlacedPose(copy, output_spec.size, name="placed_copy", trainable=False)
+    energy = LevelledEnergy(copied, output_spec.to_keypoints.tolist(), prior, dtype="float32")
+    iterates = optimizer(energy, name="descent")(start, dict(inputs))
+    return placed(keras.layers.Identity(name="states")(iterates))
+
+
+def _generator(
+    output_spec: GuessSpec, generator_fn: InferenceFn, model_id: str | None, owner: str
+) -> keras.Model:
+    """Returns the generator of a trained prior, which stays as it is."""
     latent = {"latent": keras.Input((output_spec.latents,), name="latent")}
     generator = keras.Model(latent, generator_fn(latent, output_spec), name="generator")
-    if init_model_id is not None:
-        transfer.initialise(
-            generator, "apo", init_model_id, f"{_NAME}.init_model_id", _AS_THE_PRIOR
-        )
+    if model_id is not None:
+        transfer.initialise(generator, "apo", model_id, f"{owner}.init_model_id", _AS_THE_PRIOR)
     generator.trainable = False
-    flat = keras.layers.Flatten(name="flat_directions")(inputs["directions"])
-    both = keras.layers.Concatenate(name="view")([flat, inputs["camera_height"]])
-    spec = keras.layers.InputSpec(shape=(output_spec.latents + 2, 1), dtype="float32")
-    regressed = keras.layers.Flatten(name="regressed")(inference_fn({"pose_2d": both}, spec))
+    return generator
 
-    matrix = output_spec.to_keypoints.tolist()
-    placed = PlacedPose(generator, output_spec.size, name="placed", trainable=False)
-    on_ground = PlaceOnGround(placed, matrix, name="place_on_ground")
-    states = on_ground(regressed, inputs["directions"], inputs["camera_height"])
-    if optimizer is not None:
-        energy = LevelledEnergy(placed, matrix, dtype="float32")
-        states = optimizer(energy, name="descent")(states, dict(inputs))
-    states = keras.layers.Identity(name="states")(states)
-    return placed(states)
+
+def _on_ground(
+    regressed: keras.KerasTensor, placed: PlacedPose, inputs: Tensors, output_spec: GuessSpec
+) -> keras.KerasTensor:
+    """Returns the states of what is regressed, where on the ground they project best."""
+    states = OverOrigin(name="over_origin")(regressed)
+    layer = PlaceOnGround(output_spec.to_keypoints.tolist(), name="place_on_ground")
+    return layer(states, placed(states), inputs["directions"], inputs["camera_height"])
+
+
+def _reader(inputs: Tensors, latents: int, inference_fn: InferenceFn) -> keras.Model:
+    """Returns a network of the inputs -> (batch, latents + 2), see `OverOrigin`."""
+    own = {
+        name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
+        for name, tensor in inputs.items()
+    }
+    flat = keras.layers.Flatten(name="flat_directions")(own["directions"])
+    both = keras.layers.Concatenate(name="view")([flat, own["camera_height"]])
+    spec = keras.layers.InputSpec(shape=(latents + 2, 1), dtype="float32")
+    regressed = keras.layers.Flatten(name="regressed")(inference_fn({"pose_2d": both}, spec))
+    return keras.Model(own, regressed, name="reader")
