@@ -8,7 +8,8 @@ import itertools
 import pathlib
 import string
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ def write_viewer(
     step_name: str = "frame",
     frame_rate: float = 25.0,
     iterates: Sequence[str] = (),
+    parts: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Writes an HTML file that shows motions: to turn, to zoom, to play.
 
@@ -54,6 +56,8 @@ def write_viewer(
         step_name: what the slider moves along.
         frame_rate: steps per second when played; a slow browser leaves some out.
         iterates: labels of the iterates, if a motion has any.
+        parts: name -> number of the steps, if they are to be shown part by part, each chosen from a
+            list.
 
     Raises:
         UserError: the file cannot be written.
@@ -61,9 +65,13 @@ def write_viewer(
     assert motions
     assert all(len(motion) in (1, len(steps)) for motion in motions)
     assert all(motion.iterates in (None, len(iterates)) for motion in motions)
+    assert not parts or sum(parts.values()) == len(steps)
     moving = bool(iterates) or any(len(motion) > 1 for motion in motions)
     labels = [f"{step_name} {step}" for step in steps]
-    tracks = [{"name": step_name, "labels": labels, "rate": frame_rate, "at": 0}]
+    ends = itertools.accumulate(parts.values())
+    ranges = [(end - count, end - 1) for end, count in zip(ends, parts.values(), strict=True)]
+    track = {"name": step_name, "labels": labels, "rate": frame_rate, "at": 0, "parts": ranges}
+    tracks = [track]
     if iterates:
         last = len(iterates) - 1
         tracks.append({"name": "step", "labels": iterates, "rate": _ITERATE_RATE, "at": last})
@@ -91,10 +99,16 @@ def write_viewer(
         left=COLOURS["left"],
         right=COLOURS["right"],
         # All of them: the plot takes the place that is left when the page is opened.
-        rows=_ROW * len(tracks),
+        rows=_parts_list(parts) + _ROW * len(tracks),
         hidden="" if moving else "hidden",
     )
     files.write_text(path, page)
+
+
+def _parts_list(names: Iterable[str]) -> str:
+    """Returns the list that parts are chosen from; nothing if there are none."""
+    options = "".join(f"<option>{html.escape(name)}</option>" for name in names)
+    return f'<select aria-label="part">{options}</select>\n' if options else ""
 
 
 def _figure(motions: Sequence[Motion]) -> dict[str, Any]:

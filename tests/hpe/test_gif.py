@@ -122,6 +122,23 @@ def test_panels_are_beside_one_another_in_order(tmp_path):
     assert not changed[height // 8 :, 400:].any()
 
 
+def test_a_prediction_is_drawn_thin_over_the_truth(tmp_path):
+    """Both are in one panel: the truth 40 % opaque, the prediction, which leads by 0.2 m, in full
+    colour; the view goes with the truth."""
+    truth = Motion("truth", walking(5, 0), TOY)
+    pair = (truth, Motion("fit", truth.poses + np.array([0.2, 0, 0]), TOY))
+    write_gif(tmp_path / "alone.gif", [truth], 10)
+    write_gif(tmp_path / "pair.gif", [truth, pair], 10)
+    (alone,), (both,) = (read(tmp_path / name)[0] for name in ("alone.gif", "pair.gif"))
+    assert both.shape[1] == 2 * alone.shape[1]
+    panel = both[30:240, 200:].astype(int)
+    orange = (panel[..., 0] - panel[..., 2]) > 180
+    pale = ((panel[..., 0] - panel[..., 2]) > 60) & ~orange & (panel[..., 0] > 225)
+    assert pale.sum() > 2 * orange.sum() > 20
+    columns = [np.flatnonzero(mask.any(axis=0)).mean() for mask in (pale, orange)]
+    assert columns[1] > columns[0] + 10
+
+
 def test_the_colours_are_those_of_the_sides(tmp_path):
     write_gif(tmp_path / "a.gif", [Motion("truth", walking(2), TOY)], 10)
     present = {

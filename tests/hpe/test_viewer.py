@@ -171,6 +171,16 @@ def test_every_iterate_is_in_the_file(descent_path):
     np.testing.assert_array_equal(_points(data[1]), _points(frames["0/2"]["data"][0]))
 
 
+def test_parts_are_in_the_file_and_names_are_escaped(tmp_path):
+    motion = _motions()[0][:5]
+    parts = {"<b>one": 2, "other": 3}
+    write_viewer(tmp_path / "parts.html", [motion], "", LABELS[:5], parts=parts)
+    text = (tmp_path / "parts.html").read_text("utf-8")
+    assert "<option>&lt;b&gt;one</option><option>other</option>" in text
+    assert '"parts":[[0,1],[2,4]]' in text
+    assert [frame["name"] for frame in _read(tmp_path / "parts.html")[2]] == list("01234")
+
+
 def test_joints_have_names_colours_and_errors(path):
     data, _, frames = _read(path)
     joints = [joint for bone in _bones(SKELETON, "centre", "left", "right") for joint in bone]
@@ -462,4 +472,46 @@ def test_step_slider_moves_the_prediction_and_its_projection(browser, descent_pa
         assert play_steps.inner_text() == "Play"
         play_frames.click()
         check(DESCENT_FRAMES - 1, 2)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_parts_are_chosen_from_a_list_and_the_slider_goes_along_one(browser, tmp_path):
+    """By keyboard, with 101 steps in the first part and 99 in the other."""
+    path = tmp_path / "parts.html"
+    parts = {"to the middle": 101, "onwards": 99}
+    write_viewer(path, _motions()[:1], "In parts", LABELS, parts=parts)
+    with _opened(browser, path, 390, 844) as page:
+        label, slider, choice = (page.locator(name) for name in ("output", "input", "select"))
+
+        def check(step, first, last):
+            assert label.inner_text() == f"frame f{step}"
+            assert slider.get_attribute("min") == str(first)
+            assert slider.get_attribute("max") == str(last)
+            _wait_until_shown(page, step)
+
+        def press(where, key, step):
+            where.press(key)
+            page.wait_for_function(
+                "text => document.querySelector('output').textContent === text",
+                arg=f"frame f{step}",
+            )
+
+        check(0, 0, 100)
+        press(slider, "End", 100)
+        check(100, 0, 100)
+        # As far along as before: at the end.
+        press(choice, "ArrowDown", 199)
+        check(199, 101, 199)
+        press(slider, "Home", 101)
+        press(choice, "ArrowUp", 0)
+        press(slider, "End", 100)
+        # Played from the end, a part begins at its own first step.
+        press(choice, "ArrowDown", 199)
+        button = page.locator("footer button")
+        button.click()
+        page.wait_for_function("document.querySelector('input').valueAsNumber < 190")
+        button.click()
+        assert int(label.inner_text().removeprefix("frame f")) >= 101
+        boxes = [page.locator(name).bounding_box() for name in ("select", "footer button")]
+        assert boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"]
         assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -18,7 +18,7 @@ from ige.geometry.units import MM_PER_METRE
 from ige.hpe import layers, metrics
 from ige.hpe.prior import normalisation, quality, results
 from ige.hpe.skeleton import Skeleton, conversion_matrix, convert, get_skeleton
-from ige.problem import Report, TfdsProblem
+from ige.problem import Pictures, Report, TfdsProblem
 
 _ERRORS = ("p_mpjpe", "sequence_p_mpjpe")
 _START_HEIGHT = 1.65
@@ -307,6 +307,20 @@ class PosePriorProblem(TfdsProblem):
             noise = rng.normal(scale=self._keypoint_noise, size=keypoints.shape)
             view = dataclasses.replace(view, keypoints=keypoints + noise)
         return view
+
+    def vis(
+        self,
+        model: keras.Model,
+        split: str,
+        batch_size: int,
+        folder: pathlib.Path,
+        example: str | None,
+        run_folder: pathlib.Path,
+    ) -> Pictures:
+        """Draws generated poses, the latent, and fitted motions; see `ige.hpe.prior.pictures`."""
+        from ige.hpe.prior import pictures  # matplotlib, which training can do without
+
+        return pictures.draw(self, model, split, batch_size, folder, example, run_folder)
 
     def report(
         self, model: keras.Model, split: str, batch_size: int, run_folder: pathlib.Path
