@@ -137,7 +137,7 @@ def test_rosenbrock(rng, dtype):
     tolerance = {"float32": 1e-3, "float64": 1e-7}[dtype]
     start = rng.uniform(0, 2, (10, 6)).astype(dtype)  # the other minimum is at x_1 = -1
     found = LBFGS(**EXACT, memory=6, compact=None).minimise(rosenbrock, start)
-    assert found.converged.all()
+    assert (found.iterations < 1000).all()  # it ends by itself
     assert found.position.dtype == found.energy.dtype == dtype
     np.testing.assert_allclose(found.position, 1, atol=tolerance)
     np.testing.assert_array_less(found.energy, tolerance**2)
@@ -276,7 +276,9 @@ def test_a_start_at_the_minimum_stays(minimiser):
 
 def test_energies_that_are_not_finite_shorten_the_step():
     start = np.array([[5.0, 5.0], [1e-3, 2.0], [30.0, 30.0], [-1.0, 1.0]])
-    found = LBFGS(**EXACT, jit_compile=False, compact=None).minimise(barrier, start)
+    found = LBFGS(gradient_tolerance=1e-7, energy_tolerance=0.0, jit_compile=False).minimise(
+        barrier, start
+    )
     np.testing.assert_allclose(found.position[:3], 1, atol=1e-6)
     np.testing.assert_allclose(found.energy[:3], 2, rtol=1e-12)
     assert found.converged.tolist() == [True, True, True, False]
@@ -321,8 +323,20 @@ def test_the_scale_of_the_energy_does_not_matter(rng):
     np.testing.assert_array_equal(found.evaluations, whole.evaluations)
 
 
-def test_negative_curvature_is_not_remembered():
-    """Between -pi/2 and pi/2 of its top the cosine is concave."""
+def test_pairs_of_negative_curvature_are_not_remembered():
+    """Of two rows the gradient grows along the step of the first only."""
+    minimiser = LBFGS(memory=2, jit_compile=False)
+    slots = minimiser.slots(tf.zeros([2, 2]))._replace(gradient=tf.ones([2, 2]))
+    step = tf.constant([[2.0, 0.0], [2.0, 0.0]])
+    gradient = tf.constant([[3.0, 1.0], [0.0, 1.0]])
+    known = minimiser._remember(slots, step, gradient, tf.constant([True, True]))
+    np.testing.assert_array_equal(known.weights, [[0, 0.25], [0, 0]])
+    np.testing.assert_array_equal(known.steps, [[[0, 0], [2, 0]], [[0, 0], [0, 0]]])
+    np.testing.assert_array_equal(known.changes, [[[0, 0], [2, 0]], [[0, 0], [0, 0]]])
+
+
+def test_it_comes_down_from_a_top():
+    """The cosine is concave between -pi/2 and pi/2."""
 
     def energy(state, conditions):
         return tf.reduce_sum(tf.cos(state), axis=-1)
@@ -406,6 +420,20 @@ def test_the_best_is_kept():
     found = Adam(100.0, 3, jit_compile=False).minimise(bowl, start, np.zeros((2, 1)))
     np.testing.assert_array_equal(found.position, start)
     np.testing.assert_array_equal(found.energy, [0.25, 4])
+
+
+@pytest.mark.parametrize("minimiser", [LBFGS, ScipyLBFGSB])
+def test_the_start_is_kept_where_all_that_follows_is_worse(minimiser):
+    """The energy rises along what it says to be its descent."""
+
+    def misleading(state, conditions):
+        return tf.reduce_sum(2 * tf.stop_gradient(state) - state, axis=-1)
+
+    found = minimiser(jit_compile=False).minimise(misleading, np.ones((2, 3)))
+    np.testing.assert_array_equal(found.position, 1)
+    np.testing.assert_array_equal(found.energy, 3)
+    assert (found.evaluations > 1).all()
+    assert not found.converged.any()
 
 
 @pytest.mark.parametrize("minimiser", [LBFGS, Adam, ScipyLBFGSB])

@@ -100,7 +100,7 @@ def advance(
 
     tries = search.tries + 1
     used_up = tries >= MAX_TRIES
-    settles = used_up & bracketed & (new_low.step > 0) & ~search.settles
+    settles = used_up & bracketed & (new_low.value < start.value) & ~search.settles
     failed = used_up & ~settles & ~accepted
     step = tf.where(settles, new_low.step, step)
     return Search(step, start, new_low, new_high, bracketed, tries, settles), accepted, failed
