@@ -399,7 +399,6 @@ def test_a_step_without_gain_forgets():
         steps=pairs,
         changes=pairs,
         inverse=pairs,
-        products=pairs,
         curvatures=tf.ones([1, 2]),
         scale=tf.ones([1]),
     )

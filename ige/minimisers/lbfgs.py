@@ -24,7 +24,6 @@ class LBFGSSlots(NamedTuple):
         inverse: (batch, memory, memory) of what has step i . change j where i is not after j and 0
             elsewhere; 0 in the rows and columns of pairs that are not there, as all that follows
             may be anything.
-        products: (batch, memory, memory) change i . change j.
         curvatures: (batch, memory) step i . change i.
         scale: (batch,) of the inverse Hessian, from the last pair; 0 if there are no pairs.
     """
@@ -38,7 +37,6 @@ class LBFGSSlots(NamedTuple):
     changes: tf.Tensor
     place: tf.Tensor
     inverse: tf.Tensor
-    products: tf.Tensor
     curvatures: tf.Tensor
     scale: tf.Tensor
 
@@ -84,10 +82,10 @@ class LBFGS(BatchMinimiser):
         batch, size = start.shape
         none, no = tf.zeros([batch], start.dtype), tf.zeros_like(start)
         pairs = tf.zeros([batch, self.memory, size], start.dtype)
-        products = tf.zeros([batch, self.memory, self.memory], start.dtype)
+        inverse = tf.zeros([batch, self.memory, self.memory], start.dtype)
         search = line_search.begin(none, none, none)
         place = tf.zeros([batch], tf.int32)
-        known = (pairs, pairs, place, products, products, pairs[:, :, 0], none)
+        known = (pairs, pairs, place, inverse, pairs[:, :, 0], none)
         return LBFGSSlots(start, none, no, no, search, *known)
 
     def move(self, rows, value, gradient, finite):
@@ -130,12 +128,9 @@ class LBFGS(BatchMinimiser):
         changes = tf.where(here[:, :, tf.newaxis], change[:, tf.newaxis], slots.changes)
 
         row, column = here[:, :, tf.newaxis], here[:, tf.newaxis]
-        product = _times(changes, change)
-        products = tf.where(row, product[:, tf.newaxis], slots.products)
-        products = tf.where(column, product[:, :, tf.newaxis], products)
         # What is inverted is triangular, but for the order: it loses its first row and column, and
         # has a new last one.
-        others = tf.where(row | column, tf.zeros_like(product)[:, tf.newaxis], slots.inverse)
+        others = tf.where(row | column, tf.zeros_like(slots.inverse), slots.inverse)
         last = tf.cast(here, step.dtype) - _times(others, _times(steps, change))
         last *= tf.math.reciprocal_no_nan(curvature)[:, tf.newaxis]
         return slots._replace(
@@ -143,7 +138,6 @@ class LBFGS(BatchMinimiser):
             changes=changes,
             place=(slots.place + tf.cast(useful, tf.int32)) % self.memory,
             inverse=tf.where(column, last[:, :, tf.newaxis], others),
-            products=products,
             curvatures=tf.where(here, curvature[:, tf.newaxis], slots.curvatures),
             scale=tf.where(useful, tf.math.divide_no_nan(curvature, square), slots.scale),
         )
@@ -166,14 +160,11 @@ class LBFGS(BatchMinimiser):
 
 def _direction(slots: LBFGSSlots) -> tf.Tensor:
     """Returns minus the estimate of the inverse Hessian times the gradient."""
-    steps, changes, gradient = slots.steps, slots.changes, slots.gradient
-    scale = slots.scale[:, tf.newaxis]
-    change_parts = _times(slots.inverse, _times(steps, gradient))
-    step_parts = _times(slots.products, change_parts) - _times(changes, gradient)
-    step_parts = scale * step_parts + slots.curvatures * change_parts
-    step_parts = _combined(step_parts, slots.inverse)
-    scale = tf.where(scale > 0, scale, tf.ones_like(scale))
-    return scale * (_combined(change_parts, changes) - gradient) - _combined(step_parts, steps)
+    scale = tf.where(slots.scale > 0, slots.scale, 1)[:, tf.newaxis]
+    parts = _times(slots.inverse, _times(slots.steps, slots.gradient))
+    scaled = scale * (slots.gradient - _combined(parts, slots.changes))
+    parts = slots.curvatures * parts - _times(slots.changes, scaled)
+    return -scaled - _combined(_combined(parts, slots.inverse), slots.steps)
 
 
 def _forget(slots: LBFGSSlots, forgets: tf.Tensor) -> LBFGSSlots:
