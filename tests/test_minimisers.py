@@ -6,7 +6,7 @@ import scipy.optimize
 import tensorflow as tf
 
 from ige.errors import UserError, first_line
-from ige.minimisers import LBFGS, Adam, ScipyLBFGSB, line_search
+from ige.minimisers import LBFGS, Adam, ScipyLBFGSB, lbfgs, line_search
 from ige.minimisers.base import Rows
 
 # Exact: they end where nothing is gained any more.
@@ -330,9 +330,46 @@ def test_pairs_of_negative_curvature_are_not_remembered():
     step = tf.constant([[2.0, 0.0], [2.0, 0.0]])
     gradient = tf.constant([[3.0, 1.0], [0.0, 1.0]])
     known = minimiser._remember(slots, step, gradient, tf.constant([True, True]))
-    np.testing.assert_array_equal(known.weights, [[0, 0.25], [0, 0]])
-    np.testing.assert_array_equal(known.steps, [[[0, 0], [2, 0]], [[0, 0], [0, 0]]])
-    np.testing.assert_array_equal(known.changes, [[[0, 0], [2, 0]], [[0, 0], [0, 0]]])
+    np.testing.assert_array_equal(known.place, [1, 0])
+    np.testing.assert_array_equal(known.scale, [1, 0])
+    np.testing.assert_array_equal(known.inverse, [[[0.25, 0], [0, 0]], np.zeros((2, 2))])
+    np.testing.assert_array_equal(known.steps, [[[2, 0], [0, 0]], np.zeros((2, 2))])
+    np.testing.assert_array_equal(known.changes, [[[2, 0], [0, 0]], np.zeros((2, 2))])
+
+
+def two_loops(pairs, gradient):
+    """Nocedal and Wright (2006), algorithm 7.4."""
+    gradient, parts = gradient.copy(), []
+    for step, change in reversed(pairs):
+        parts.append(step @ gradient / (step @ change))
+        gradient -= parts[-1] * change
+    step, change = pairs[-1]
+    gradient *= (step @ change) / (change @ change)
+    for (step, change), part in zip(pairs, reversed(parts), strict=True):
+        gradient += step * (part - change @ gradient / (step @ change))
+    return -gradient
+
+
+def test_the_direction_is_that_of_two_loops(rng):
+    """While the memory is filled, is full, and has begun anew; a row without a step stays."""
+    minimiser = LBFGS(memory=3, jit_compile=False)
+    slots = minimiser.slots(tf.zeros([2, 6], tf.float64))
+    pairs = [[], []]
+    for last in range(8):
+        step, change = rng.standard_normal((2, 2, 6))
+        change *= np.sign(np.sum(step * change, axis=-1, keepdims=True))
+        stepped = np.array([True, last % 3 > 0])
+        gradient = slots.gradient + change
+        slots = minimiser._remember(slots, tf.constant(step), gradient, tf.constant(stepped))
+        for row in np.flatnonzero(stepped):
+            pairs[row] = [*pairs[row], (step[row], change[row])][-3:]
+        if last == 4:
+            slots = lbfgs._forget(slots, tf.constant([False, True]))
+            pairs[1] = []
+        slots = slots._replace(gradient=tf.where(stepped[:, np.newaxis], gradient, slots.gradient))
+        direction = lbfgs._direction(slots).numpy()
+        for own, row, slope in zip(pairs, direction, slots.gradient.numpy(), strict=True):
+            np.testing.assert_allclose(row, two_loops(own, slope) if own else -slope, rtol=1e-7)
 
 
 def test_it_comes_down_from_a_top():
@@ -353,7 +390,7 @@ def test_a_step_without_gain_forgets():
     minimiser = LBFGS(memory=2, jit_compile=False)
     start = tf.constant([[0.0, 0.0]])
     slots = minimiser.slots(start)
-    pairs = tf.constant([[[1.0, 0.0], [0.0, 1.0]]])
+    pairs = tf.eye(2, batch_shape=[1])  # each a step and its change
     slots = slots._replace(
         value=tf.constant([100.0]),
         gradient=tf.constant([[-1.0, 0.0]]),
@@ -361,7 +398,9 @@ def test_a_step_without_gain_forgets():
         search=line_search.begin(*tf.constant([[100.0], [-1.0], [1.0]])),
         steps=pairs,
         changes=pairs,
-        weights=tf.ones([1, 2]),
+        inverse=pairs,
+        curvatures=tf.ones([1, 2]),
+        scale=tf.ones([1]),
     )
     here, count, no = tf.constant([[1.0, 0.0]]), tf.constant([5]), tf.constant([False])
     value, gradient, yes = tf.constant([100.0]), tf.constant([[-0.5, 2.0]]), ~no
@@ -369,12 +408,13 @@ def test_a_step_without_gain_forgets():
     move = minimiser.move(rows, value, gradient, yes)
     assert move.stepped.numpy().tolist() == [True]
     assert move.converged.numpy().tolist() == move.stopped.numpy().tolist() == [False]
-    np.testing.assert_array_equal(move.slots.weights, [[0, 0]])
+    np.testing.assert_array_equal(move.slots.inverse, np.zeros((1, 2, 2)))
+    np.testing.assert_array_equal(move.slots.scale, [0])
     np.testing.assert_array_equal(move.slots.direction, -gradient)
     # A step of length 1.
     np.testing.assert_allclose(move.trial, here - gradient / np.sqrt(4.25), rtol=1e-6)
 
-    alone = rows._replace(slots=slots._replace(weights=tf.zeros([1, 2])))
+    alone = rows._replace(slots=slots._replace(scale=tf.zeros([1])))
     assert minimiser.move(alone, value, gradient, yes).converged.numpy().tolist() == [True]
 
 

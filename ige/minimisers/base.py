@@ -235,6 +235,8 @@ class BatchMinimiser(Minimiser):
     def move(self, rows: Rows, value: tf.Tensor, gradient: tf.Tensor, finite: tf.Tensor) -> Move:
         """Returns where to go after an evaluation of the trials.
 
+        Of rows that are finished it may return anything.
+
         Args:
             rows: the search; its best and its evaluations include this one.
             value: (batch,) energies, infinite where they or their gradients are not finite.
@@ -282,7 +284,9 @@ class BatchMinimiser(Minimiser):
             converged=move.converged,
             finished=move.converged | move.stopped | (iterations >= self.max_iterations),
         )
-        return select(rows.finished, rows, after)
+        # What finished rows remember is not read any more, and is much to copy.
+        kept = select(rows.finished, rows._replace(slots=()), after._replace(slots=()))
+        return kept._replace(slots=move.slots)
 
     def _minimise(
         self, energy: Energy, start: tf.Tensor, conditions: Structure, progress: Progress

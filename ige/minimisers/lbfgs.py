@@ -18,9 +18,14 @@ class LBFGSSlots(NamedTuple):
         gradient: (batch, d)
         direction: (batch, d) of the line search.
         search: the line search.
-        steps: (batch, memory, d) differences of iterates, the last one last.
+        steps: (batch, memory, d) differences of iterates: a ring, the next one goes to `place`.
         changes: (batch, memory, d) those of their gradients.
-        weights: (batch, memory) 1 / (step . change); 0 for a pair that is not there.
+        place: (batch,)
+        inverse: (batch, memory, memory) of what has step i . change j where i is not after j and 0
+            elsewhere; 0 in the rows and columns of pairs that are not there, as all that follows
+            may be anything.
+        curvatures: (batch, memory) step i . change i.
+        scale: (batch,) of the inverse Hessian, from the last pair; 0 if there are no pairs.
     """
 
     position: tf.Tensor
@@ -30,7 +35,10 @@ class LBFGSSlots(NamedTuple):
     search: line_search.Search
     steps: tf.Tensor
     changes: tf.Tensor
-    weights: tf.Tensor
+    place: tf.Tensor
+    inverse: tf.Tensor
+    curvatures: tf.Tensor
+    scale: tf.Tensor
 
 
 @gin.configurable(module="ige.minimisers")
@@ -41,6 +49,9 @@ class LBFGS(BatchMinimiser):
     the next. A row whose line search fails, or gains nothing, forgets its pairs and goes down its
     gradient; if that fails too it stops, and has not converged. The tolerances are those of SciPy's
     L-BFGS-B.
+
+    The inverse Hessian is that of Byrd, Nocedal and Schnabel (1994), theorem 2.2: the same as by
+    two loops over the pairs, in a few products of matrices.
 
     Args:
         max_iterations: see `BatchMinimiser`, as for all that is not listed here.
@@ -71,8 +82,11 @@ class LBFGS(BatchMinimiser):
         batch, size = start.shape
         none, no = tf.zeros([batch], start.dtype), tf.zeros_like(start)
         pairs = tf.zeros([batch, self.memory, size], start.dtype)
+        inverse = tf.zeros([batch, self.memory, self.memory], start.dtype)
         search = line_search.begin(none, none, none)
-        return LBFGSSlots(start, none, no, no, search, pairs, pairs, pairs[:, :, 0])
+        place = tf.zeros([batch], tf.int32)
+        known = (pairs, pairs, place, inverse, pairs[:, :, 0], none)
+        return LBFGSSlots(start, none, no, no, search, *known)
 
     def move(self, rows, value, gradient, finite):
         slots = rows.slots
@@ -82,7 +96,7 @@ class LBFGS(BatchMinimiser):
         accepted, failed = tf.where(first, finite, accepted), tf.where(first, ~finite, failed)
         stepped = accepted & ~first
 
-        alone = slots.weights[:, -1] == 0  # it went down its gradient
+        alone = slots.scale == 0  # it went down its gradient
         scale = tf.maximum(tf.maximum(tf.abs(value), tf.abs(slots.value)), 1)
         settled = slots.value - value <= self.energy_tolerance * scale
         # In float32 a bad direction may gain nothing far from the minimum.
@@ -90,14 +104,13 @@ class LBFGS(BatchMinimiser):
         settled &= alone | ~forgets
         level = tf.reduce_max(tf.abs(gradient), axis=-1) <= self.gradient_tolerance
 
-        known = self._remember(slots, rows.trial - slots.position, gradient, stepped)
-        none = tf.zeros_like(known.weights)
-        known = known._replace(weights=tf.where(forgets[:, tf.newaxis], none, known.weights))
+        slots = self._remember(slots, rows.trial - slots.position, gradient, stepped)
+        slots = _forget(slots, forgets)
         iterate = (rows.trial, value, gradient)
         before = (slots.position, slots.value, slots.gradient)
         position, value, gradient = select(accepted, iterate, before)
-        renewed = self._begin(known._replace(position=position, value=value, gradient=gradient))
-        slots = select(accepted | failed, renewed, slots._replace(search=search))
+        slots = slots._replace(position=position, value=value, gradient=gradient)
+        slots = self._begin(slots._replace(search=search), accepted | failed)
         trial = slots.position + slots.search.step[:, tf.newaxis] * slots.direction
         return Move(trial, slots, stepped, (accepted & level) | (stepped & settled), failed & alone)
 
@@ -106,53 +119,73 @@ class LBFGS(BatchMinimiser):
     ) -> LBFGSSlots:
         """Adds pairs, but for those along which the energy does not curve upwards."""
         change = gradient - slots.gradient
-        curvature = _dot(step, change)
-        rounding = (
-            line_search.epsilon(step.dtype) * tf.norm(step, axis=-1) * tf.norm(change, axis=-1)
-        )
+        curvature, square = _dot(step, change), _dot(change, change)
+        rounding = line_search.epsilon(step.dtype) * tf.norm(step, axis=-1) * tf.sqrt(square)
         useful = stepped & (curvature > rounding)
-        weight = tf.math.reciprocal_no_nan(curvature)
-        old = (slots.steps, slots.changes, slots.weights)
-        new = tuple(
-            tf.concat([pairs[:, 1:], pair[:, tf.newaxis]], axis=1)
-            for pairs, pair in zip(old, (step, change, weight), strict=True)
-        )
-        steps, changes, weights = select(useful, new, old)
-        return slots._replace(steps=steps, changes=changes, weights=weights)
+        # Written where they stay, and nowhere else: pairs are most of what is remembered.
+        here = useful[:, tf.newaxis] & (slots.place[:, tf.newaxis] == tf.range(self.memory))
+        steps = tf.where(here[:, :, tf.newaxis], step[:, tf.newaxis], slots.steps)
+        changes = tf.where(here[:, :, tf.newaxis], change[:, tf.newaxis], slots.changes)
 
-    def _begin(self, slots: LBFGSSlots) -> LBFGSSlots:
-        """Begins line searches at the iterates."""
-        direction = self._direction(slots)
+        row, column = here[:, :, tf.newaxis], here[:, tf.newaxis]
+        # What is inverted is triangular, but for the order: it loses its first row and column, and
+        # has a new last one.
+        others = tf.where(row | column, tf.zeros_like(slots.inverse), slots.inverse)
+        last = tf.cast(here, step.dtype) - _times(others, _times(steps, change))
+        last *= tf.math.reciprocal_no_nan(curvature)[:, tf.newaxis]
+        return slots._replace(
+            steps=steps,
+            changes=changes,
+            place=(slots.place + tf.cast(useful, tf.int32)) % self.memory,
+            inverse=tf.where(column, last[:, :, tf.newaxis], others),
+            curvatures=tf.where(here, curvature[:, tf.newaxis], slots.curvatures),
+            scale=tf.where(useful, tf.math.divide_no_nan(curvature, square), slots.scale),
+        )
+
+    def _begin(self, slots: LBFGSSlots, begins: tf.Tensor) -> LBFGSSlots:
+        """Begins line searches at the iterates of the rows where `begins`."""
+        direction = _direction(slots)
         slope = _dot(slots.gradient, direction)
         down = slope < 0
-        direction, weights = select(
-            down,
-            (direction, slots.weights),
-            (-slots.gradient, tf.zeros_like(slots.weights)),
-        )
+        slots = _forget(slots, begins & ~down)
+        direction = tf.where(down[:, tf.newaxis], direction, -slots.gradient)
         slope = tf.where(down, slope, -_dot(slots.gradient, slots.gradient))
         # Nothing is known of the scale of a gradient without pairs: a step of length 1, as SciPy's.
         length = tf.math.reciprocal_no_nan(tf.norm(slots.gradient, axis=-1))
-        length = tf.where(weights[:, -1] == 0, length, 1)
-        search = line_search.begin(slots.value, slope, length)
-        return slots._replace(direction=direction, weights=weights, search=search)
+        length = tf.where(slots.scale == 0, length, 1)
+        new = (direction, line_search.begin(slots.value, slope, length))
+        direction, search = select(begins, new, (slots.direction, slots.search))
+        return slots._replace(direction=direction, search=search)
 
-    def _direction(self, slots: LBFGSSlots) -> tf.Tensor:
-        """Returns minus the estimate of the inverse Hessian times the gradient: two loops."""
-        pairs = [tf.unstack(tensor, axis=1) for tensor in (slots.steps, slots.changes)]
-        pairs = list(zip(*pairs, tf.split(slots.weights, self.memory, axis=1), strict=True))
-        result, parts = slots.gradient, []
-        for step, change, weight in reversed(pairs):
-            parts.append(weight * _dot(step, result)[:, tf.newaxis])
-            result -= parts[-1] * change
-        _, change, weight = pairs[-1]
-        size = weight * _dot(change, change)[:, tf.newaxis]
-        result = tf.where(size > 0, result / size, result)
-        for (step, change, weight), part in zip(pairs, reversed(parts), strict=True):
-            result += step * (part - weight * _dot(change, result)[:, tf.newaxis])
-        return -result
+
+def _direction(slots: LBFGSSlots) -> tf.Tensor:
+    """Returns minus the estimate of the inverse Hessian times the gradient."""
+    scale = tf.where(slots.scale > 0, slots.scale, 1)[:, tf.newaxis]
+    parts = _times(slots.inverse, _times(slots.steps, slots.gradient))
+    scaled = scale * (slots.gradient - _combined(parts, slots.changes))
+    parts = slots.curvatures * parts - _times(slots.changes, scaled)
+    return -scaled - _combined(_combined(parts, slots.inverse), slots.steps)
+
+
+def _forget(slots: LBFGSSlots, forgets: tf.Tensor) -> LBFGSSlots:
+    """Forgets the pairs of the rows where `forgets`."""
+    keeps = ~forgets
+    return slots._replace(
+        inverse=tf.where(keeps[:, tf.newaxis, tf.newaxis], slots.inverse, 0),
+        scale=tf.where(keeps, slots.scale, 0),
+    )
 
 
 def _dot(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """(batch, d), (batch, d) -> (batch,)."""
     return tf.reduce_sum(a * b, axis=-1)
+
+
+def _times(matrix: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
+    """(batch, n, d), (batch, d) -> (batch, n)."""
+    return tf.einsum("bnd,bd->bn", matrix, vector)
+
+
+def _combined(weights: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+    """(batch, n), (batch, n, d) -> (batch, d)."""
+    return tf.einsum("bn,bnd->bd", weights, vectors)
