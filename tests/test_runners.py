@@ -435,4 +435,4 @@ def test_without_a_display_nothing_is_drawn_in_vain(ige, models, monkeypatch):
 def test_a_problem_without_pictures_says_so(tmp_path):
     problem = toy.LineProblem()
     with pytest.raises(UserError, match=r"^LineProblem has no pictures: it does not define vis$"):
-        problem.vis(None, "test", 1, tmp_path, None)
+        problem.vis(None, "test", 1, tmp_path, None, tmp_path)

@@ -85,7 +85,7 @@ def drawn(problem, model, tmp_path, monkeypatch):
             monkeypatch.setattr(pictures, "save", lambda figure, path: None)
             for name in ("write_gif", "write_viewer"):
                 monkeypatch.setattr(pictures, name, keep(name, lambda *args, **kwargs: None))
-        made = problem.vis(network or model(), "test", 256, tmp_path, example)
+        made = problem.vis(network or model(), "test", 256, tmp_path, example, tmp_path)
         return calls, made
 
     return draw
@@ -164,7 +164,7 @@ def test_joints_that_do_not_count(drawn, tiny, model, tmp_path):
     problem = gin.get_configurable("hpe.HpeProblem")()
     calls, _ = drawn()
     (counted,) = calls["draw_examples"]
-    problem.vis(model(), "test", 256, tmp_path, None)
+    problem.vis(model(), "test", 256, tmp_path, None, tmp_path)
     (not_counted,) = calls["draw_examples"]
     assert not_counted[4].scaled_error == pytest.approx(counted[4].scaled_error * 17 / 16)
     errors, _, joints, _ = calls["draw_errors"]

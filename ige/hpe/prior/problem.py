@@ -22,6 +22,12 @@ from ige.problem import Pictures, Report, TfdsProblem
 
 _ERRORS = ("p_mpjpe", "sequence_p_mpjpe")
 _START_HEIGHT = 1.65
+# Where the data is; what it is, is recorded by its provenance.
+_WHERE = frozenset(
+    f"hpe.{dataset}.{name}"
+    for dataset in ("h3m_lift", "human_eva")
+    for name in ("data_dir", "manual_dir")
+)
 # Held-out poses that the quality is measured on, at most: it compares all pairs.
 _HELD_OUT_POSES = 1024
 _HELD_OUT_STEP = 25
@@ -83,27 +89,18 @@ class PosePriorProblem(TfdsProblem):
             and `evaluate` and `vis` read.
     """
 
-    free_parameters = frozenset(
-        {
-            "hpe.h3m_lift.data_dir",
-            "hpe.h3m_lift.manual_dir",
-            "hpe.h3m_lift.keypoints",
-            "hpe.h3m_lift.detections",
-            *(
-                f"hpe.PosePriorProblem.{name}"
-                for name in ("camera", "frame_rate", "keypoint_noise")
-            ),
-            *(f"hpe.PosePriorProblem.{name}" for name in ("evaluation_skeleton", "results")),
-        }
-    )
-    free_in_fits = frozenset(
-        {
-            "hpe.h3m_lift.data_dir",
-            "hpe.h3m_lift.manual_dir",
-            "hpe.PosePriorProblem.evaluation_skeleton",
-            "hpe.PosePriorProblem.results",
-        }
-    )
+    free_parameters = _WHERE | {
+        "hpe.h3m_lift.keypoints",
+        "hpe.h3m_lift.detections",
+        *(
+            f"hpe.PosePriorProblem.{name}"
+            for name in ("camera", "frame_rate", "keypoint_noise", "evaluation_skeleton", "results")
+        ),
+    }
+    free_in_fits = _WHERE | {
+        "hpe.PosePriorProblem.evaluation_skeleton",
+        "hpe.PosePriorProblem.results",
+    }
     data_selectors = frozenset({"hpe.h3m_lift", "hpe.human_eva"})
 
     def __init__(
