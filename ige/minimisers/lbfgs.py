@@ -59,6 +59,8 @@ class LBFGS(BatchMinimiser):
         gradient_tolerance: converged if no element of the gradient is above this (`gtol`).
         energy_tolerance: converged if a step lowers the energy by at most this, relative to the
             larger one of the energies before and after, or to 1 if both are smaller (`ftol`).
+            float32 tells energies apart by 1e-7 of them: where that is more than the tolerance a
+            row goes on until it gains nothing at all.
     """
 
     def __init__(
