@@ -139,7 +139,7 @@ class Fitter:
         self.start_size = start_size
         self._start_minimiser = start_minimiser
         self._starts = starts
-        self._guess = _load_guess(guess_model_id)
+        self._guess = _load_guess(guess_model_id, len(to_keypoints))
         self._seed = seed
 
     def start(self, views: Sequence[View]) -> list[Motion]:
@@ -230,8 +230,8 @@ def fitted(
             yield _fits(fitter.energy, own, minimum, observation, seconds)
 
 
-def _load_guess(model_id: str | None) -> keras.Model | None:
-    """Returns the part of a trained network that reads the parameters of a prior."""
+def _load_guess(model_id: str | None, joints: int) -> keras.Model | None:
+    """Returns the part of a trained network that reads a prior's parameters from so many joints."""
     if model_id is None:
         return None
     network, _ = transfer.load("apo", model_id, "hpe.Fitter.guess_model_id")
@@ -239,6 +239,12 @@ def _load_guess(model_id: str | None) -> keras.Model | None:
         raise UserError(
             f"hpe.Fitter.guess_model_id: got {model_id!r}, which reads no parameters of a prior, "
             "expected a run such as that of apo/h3m-big-guess"
+        )
+    trained = next(t.shape[1] for t in network.inputs if t.name == "directions")
+    if trained != joints:
+        raise UserError(
+            f"hpe.Fitter.guess_model_id: got {model_id!r}, which reads {trained} joints of a 2D "
+            f"pose, expected the {joints} that are seen; leave it out"
         )
     return keras.Model(network.inputs, network.get_layer("states").output)
 
