@@ -129,8 +129,7 @@ class AdversarialModel(keras.Model):
         return {tensor.name: (inputs | drawn)[tensor.name] for tensor in self.generator.inputs}
 
     def critic_loss(self, real: tf.Tensor, fakes: tf.Tensor) -> tf.Tensor:
-        both = self.critic(tf.concat([real, fakes], axis=0), training=True)
-        of_real, of_fakes = tf.split(both, 2)
+        of_real, of_fakes = (self.critic(poses, training=True) for poses in (real, fakes))
         loss = tf.reduce_mean(self._sides.real(of_real) + self._sides.fake(of_fakes))
         if self._options["gradient_penalty"]:
             loss += self._options["gradient_penalty"] * self._penalty(real, fakes)

@@ -4,6 +4,7 @@ import json
 import math
 import re
 
+import h5py
 import matplotlib
 import numpy as np
 import pytest
@@ -16,6 +17,11 @@ from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
 
 CONFIGS = list(configs.list_configs(configs.config_folder()))
+NETWORKS = [name for name in CONFIGS if name.startswith("hpe/")]
+# Readers start from a prior.
+READERS = [name for name in CONFIGS if re.match(r"apo/.*-(guess|ige\d+)$", name)]
+PRIORS = [name for name in CONFIGS if name not in {*NETWORKS, *READERS}]
+TINY_EVA = ("data = 'synthetic'", "human_eva.synthetic_frames = 12")
 METRICS = {
     "mpjpe",
     "n_mpjpe",
@@ -39,10 +45,11 @@ def ige(tiny, models, capsys):
 
     def run(name, command, *flags, bindings=()):
         small = [
-            *tiny,
+            *(TINY_EVA if name.startswith("apo/eva") else tiny),
             f"default_model_dir.base_dir = {str(models)!r}",
-            "hpe.get_baseline_inference.filters = 16",
+            *small_reader(name),
             *small_ige(name),
+            *small_prior(name),
             *bindings,
         ]
         arguments = [f"--gin_param={binding}" for binding in small]
@@ -51,6 +58,10 @@ def ige(tiny, models, capsys):
         return status, out, err
 
     return run
+
+
+def small_reader(name):
+    return [] if name in PRIORS else ["hpe.get_baseline_inference.filters = 16"]
 
 
 LIGHT = ("train.jit_compile = False", "UnrolledSGD.isolate = False")
@@ -67,30 +78,64 @@ def small_ige(name):
         *(
             f"hpe.{energy}.hidden_units = 8"
             for term, energy in terms.items()
-            if name.rpartition("-")[2] not in terms.keys() - {term}
+            if name in NETWORKS and name.rpartition("-")[2] not in terms.keys() - {term}
         ),
+    ]
+
+
+def small_prior(name):
+    """Returns what keeps a prior small, and short what is fitted with it."""
+    if not name.startswith("apo/"):
+        return []
+    return [
+        "train.jit_compile = False",
+        "train.steps_per_epoch = 5",
+        "hpe.get_generator_inference.widths = (8,)",
+        *(["hpe.get_critic.widths = (8,)"] if name in PRIORS else []),
+        *(f"{scope}LBFGS.max_iterations = 2" for scope in ("", "start/")),
+        "LBFGS.jit_compile = False",
+        "hpe.infer.batch_frames = 100",
+        # Measuring a prior takes longer than the rest: one config does it.
+        *([] if name == "apo/eva-big" else ["hpe.PosePriorProblem.held_out = 0"]),
     ]
 
 
 def train_base(ige, models, name):
     """Trains what a config starts from, if it starts from a run that there is not yet."""
     base = re.sub(r"/ige\d+-(b\d+-\d+(-hourglass)?).*", r"/\1", name)
+    if name in READERS:
+        base = re.sub(r"-ige\d+$", "-guess", re.sub(r"-guess$", "", name))
     if base != name and not Checkpoints(models / base).epochs():
+        train_base(ige, models, base)
         status, _, err = ige(base, "train", "--epochs=1")
         assert status == 0, err
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_trains_continues_and_evaluates(ige, models, name):
+def train_and_continue(ige, models, name):
+    """Trains a config for an epoch, and then for another one."""
     train_base(ige, models, name)
-    status, out, err = ige(name, "train", "--epochs=1")
-    assert status == 0, err
-    assert re.search(rf"^trained to epoch 1 at [\d,]+ examples/s in {models / name}$", out, re.M)
+    if not Checkpoints(models / name).epochs():  # another config has not started from it yet
+        status, out, err = ige(name, "train", "--epochs=1")
+        assert status == 0, err
+        where = models / name
+        assert re.search(rf"^trained to epoch 1 at [\d,]+ examples/s in {where}$", out, re.M)
     status, out, err = ige(name, "train", "--epochs=2")
     assert status == 0, err
     assert f"continuing {models / name} after epoch 1" in out
     assert Checkpoints(models / name).epochs() == [1, 2]
 
+
+def test_every_config_is_tried():
+    """Each kind of config has its test below."""
+    assert sorted(NETWORKS + READERS + PRIORS) == sorted(CONFIGS)
+    assert NETWORKS
+    assert READERS
+    assert all(name.startswith("apo/") for name in PRIORS)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_trains_continues_and_evaluates(ige, models, name):
+    train_and_continue(ige, models, name)
     status, out, err = ige(name, "evaluate", "--gin_param=include_procrustes=True")
     assert status == 0, err
     figures = json.loads((models / name / "evaluation.json").read_text())
@@ -115,8 +160,92 @@ def test_every_config_trains_continues_and_evaluates(ige, models, name):
     assert figures["trained_with"]["hpe.h3m_lift.keypoints"] == repr(expected)
 
 
+@pytest.mark.parametrize("name", PRIORS)
+def test_every_prior_trains_continues_fits_and_evaluates(ige, models, name):
+    train_and_continue(ige, models, name)
+    expected = {"critic_loss", "generator_loss"}
+    if name == "apo/eva-big":
+        figures = ("density", "coverage", "asymmetry_mm", "fit_px", "fit_mm", *expected)
+        expected |= {f"val_{figure}" for figure in figures}
+    history = Checkpoints(models / name).verify(Position(2)).history
+    assert [figures.keys() for figures in history] == [expected, expected]
+
+    results = models / name / "results.h5"
+    status, _, err = ige(name, "evaluate")
+    assert status == 2
+    assert err == f"ige: {results} has not been made; run the same with --command=infer first\n"
+    status, out, err = ige(name, "infer")
+    assert status == 0, err
+    with h5py.File(results) as file:
+        fitted = len(file)
+    found = rf"^{fitted} sequences, \d+ frames, [\d,]+ frames/s, energy \S+\n{results}\n$"
+    assert re.search(found, out)
+    status, out, err = ige(name, "infer")
+    assert status == 0, err
+    assert out == f"{fitted} of {fitted} sequences were fitted before\n{results}\n"
+
+    status, out, err = ige(name, "evaluate")
+    assert status == 0, err
+    evaluated = assert_evaluated(models / name, out)
+    assert evaluated["epoch"] == 2
+    assert evaluated["fitted_with"]["epoch"] == "2"
+    assert evaluated["fitted_with"]["hpe.FittingEnergy.consistency"] == "1.0"
+
+
+def assert_evaluated(folder, out):
+    """Asserts that the errors of fitted or read motions are there; returns all that is."""
+    evaluated = json.loads((folder / "evaluation.json").read_text())
+    for metric in ("p_mpjpe", "sequence_p_mpjpe"):
+        assert 0 < evaluated[metric] < math.inf
+        assert f"{evaluated[metric]:.2f}" in out
+    assert 0 < evaluated["parameters"] < evaluated["flops"]
+    return evaluated
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_reader_of_a_prior_trains_evaluates_and_starts_a_fit(ige, models, name):
+    train_base(ige, models, name)
+    if not Checkpoints(models / name).epochs():
+        status, out, err = ige(name, "train", "--epochs=1")
+        assert status == 0, err
+        assert f"starting from {models / 'apo/h3m-big/checkpoints/epoch-'}" in out
+    status, out, err = ige(name, "evaluate")
+    assert status == 0, err
+    assert_evaluated(models / name, out)
+    reader = name.partition("/")[2]
+    bindings = [
+        f"hpe.Fitter.guess_model_id = {reader!r}",
+        f"hpe.PosePriorProblem.results = {reader + '.h5'!r}",
+    ]
+    status, out, err = ige("apo/h3m-big", "infer", bindings=bindings)
+    assert status == 0, err
+    assert out.splitlines()[-1] == str(models / "apo/h3m-big" / f"{reader}.h5")
+
+
+def test_fitting_with_what_is_no_prior_says_so(ige, models):
+    name = "apo/h3m-big-guess"
+    train_base(ige, models, "apo/h3m-big-ige4")
+    status, _, err = ige(name, "infer")
+    assert status == 2
+    assert err == (
+        f"ige: {models / name / 'checkpoints/epoch-0001'} is no prior of poses, expected one, such "
+        "as that of apo/h3m-big; to start where a network reads its parameters, see "
+        "hpe.infer.guess_model_id\n"
+    )
+
+
+def test_a_prior_draws_what_it_makes(ige, models):
+    train_base(ige, models, "apo/h3m-big-guess")
+    status, out, err = ige("apo/h3m-big", "vis")
+    assert status == 0, err
+    folder = models / "apo/h3m-big/vis"
+    made = ["generated.png", "latent.html"]
+    assert {str(folder / file) for file in made} <= set(out.splitlines())
+    assert all((folder / file).stat().st_size > 1000 for file in made)
+
+
 # The other descents differ in nothing that these two commands see.
-DRAWN = [name for name in CONFIGS if not re.match(r"hpe/ige(?!4-b128-1(-hourglass)?$)", name)]
+DRAWN = [name for name in NETWORKS if not re.match(r"hpe/ige(?!4-b128-1(-hourglass)?$)", name)]
 
 
 @pytest.mark.parametrize("name", DRAWN)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ige.adversarial import AdversarialModel
 from ige.data import batches
 from ige.errors import UserError, nearest
 from ige.geometry import cameras
@@ -226,19 +227,33 @@ class PosePriorProblem(TfdsProblem):
         return {}, np.concatenate(poses).astype(np.float32)
 
     def get_dataset(self, split: str, batch_size: int) -> tf.data.Dataset:
-        """Returns poses; the held-out ones as one batch, evenly chosen if there are many."""
+        """Returns poses; the held-out ones as one batch, evenly chosen if there are many.
+
+        Raises:
+            UserError: too few are held out.
+        """
         if split != "validation":
             return super().get_dataset(split, batch_size)
         _, poses = self.arrays(split)
+        if len(poses) < quality.FEWEST:
+            raise UserError(
+                f"hpe.PosePriorProblem.held_out: got {self._held_out}, which is {len(poses)} "
+                f"poses, expected at least {quality.FEWEST}; choose more, or 0"
+            )
         # Frames next to each other are alike: neighbourhoods would be of a moment, not of a pose.
-        count = min(len(poses) // _HELD_OUT_STEP, _HELD_OUT_POSES)
-        rows = np.linspace(0, len(poses) - 1, max(count, 1)).astype(int)
+        count = max(min(len(poses) // _HELD_OUT_STEP, _HELD_OUT_POSES), quality.FEWEST)
+        rows = np.linspace(0, len(poses) - 1, count).astype(int)
         return batches.ordered_batches(({}, poses[rows]), len(rows), len(rows))
 
     def for_prediction(self, model: keras.Model) -> keras.Model:
         return model
 
     def check_model(self, model: keras.Model, origin: str) -> None:
+        if not isinstance(model, AdversarialModel):
+            raise UserError(
+                f"{origin} is no prior of poses, expected one, such as that of apo/h3m-big; to "
+                "start where a network reads its parameters, see hpe.infer.guess_model_id"
+            )
         super().check_model(model.generator, origin)
 
     def postprocess(self, outputs: keras.KerasTensor) -> keras.KerasTensor:

@@ -13,6 +13,8 @@ from ige.minimisers import LBFGS
 
 # Neighbours that make up the manifold of held-out poses; of Naeem et al.
 _NEIGHBOURS = 5
+# Held-out poses that there have to be: the nearest of a pose is itself.
+FEWEST = _NEIGHBOURS + 1
 # Generated poses that are compared with held-out ones.
 _GENERATED = 2048
 # Held-out poses that latents are fitted to, and evaluations that this may take.
@@ -30,7 +32,7 @@ def _within(real: tf.Tensor, fakes: tf.Tensor) -> tf.Tensor:
         norms = [tf.reduce_sum(tf.square(poses), axis=1) for poses in (a, b)]
         return norms[0][:, tf.newaxis] + norms[1] - 2 * tf.matmul(a, b, transpose_b=True)
 
-    # The nearest of a pose is itself. Sorted, because XLA has no top_k of this on every device.
+    # Sorted, because XLA has no top_k of this on every device.
     radii = tf.sort(squares(real, real), axis=1)[:, _NEIGHBOURS]
     return squares(real, fakes) <= radii[:, tf.newaxis]
 
