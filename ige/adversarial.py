@@ -128,9 +128,8 @@ class AdversarialModel(keras.Model):
                 )
         return {tensor.name: (inputs | drawn)[tensor.name] for tensor in self.generator.inputs}
 
-    def _critic_loss(self, real: tf.Tensor, fakes: tf.Tensor) -> tf.Tensor:
-        both = self.critic(tf.concat([real, fakes], axis=0), training=True)
-        of_real, of_fakes = tf.split(both, 2)
+    def critic_loss(self, real: tf.Tensor, fakes: tf.Tensor) -> tf.Tensor:
+        of_real, of_fakes = (self.critic(poses, training=True) for poses in (real, fakes))
         loss = tf.reduce_mean(self._sides.real(of_real) + self._sides.fake(of_fakes))
         if self._options["gradient_penalty"]:
             loss += self._options["gradient_penalty"] * self._penalty(real, fakes)
@@ -154,7 +153,7 @@ class AdversarialModel(keras.Model):
 
     def _update_critic(self, real: tf.Tensor, fakes: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            loss = self._critic_loss(real, tf.stop_gradient(fakes))
+            loss = self.critic_loss(real, tf.stop_gradient(fakes))
         variables = self.critic.trainable_variables
         self.critic_optimizer.apply(tape.gradient(loss, variables), variables)
         if (limit := self._options["clip_value"]) is not None:
@@ -190,7 +189,7 @@ class AdversarialModel(keras.Model):
         """Returns the losses, and the metrics of held-out and as many generated examples."""
         inputs, real = data
         fakes = self.generate(tf.shape(real)[0], inputs)
-        self._trackers["critic_loss"].update_state(self._critic_loss(real, fakes))
+        self._trackers["critic_loss"].update_state(self.critic_loss(real, fakes))
         self._trackers["generator_loss"].update_state(
             tf.reduce_mean(self._sides.generator(self.critic(fakes)))
         )

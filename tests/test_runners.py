@@ -214,7 +214,7 @@ def test_every_reader_of_a_prior_trains_evaluates_and_starts_a_fit(ige, models, 
     assert_evaluated(models / name, out)
     reader = name.partition("/")[2]
     bindings = [
-        f"hpe.infer.guess_model_id = {reader!r}",
+        f"hpe.Fitter.guess_model_id = {reader!r}",
         f"hpe.PosePriorProblem.results = {reader + '.h5'!r}",
     ]
     status, out, err = ige("apo/h3m-big", "infer", bindings=bindings)

@@ -88,7 +88,7 @@ def inside(image_size: Sequence[float], track: Track) -> Track:
 
 def find_intrinsics(
     points: np.ndarray,
-    observed: layers.ObservedPose,
+    observed: layers.ObservedPose | None,
     focal_length: Sequence[float] | None,
     center: Sequence[float] | None,
     image_size: Sequence[float] | None,
@@ -97,7 +97,7 @@ def find_intrinsics(
 
     Args:
         points: (frames, joints, 2), pixels.
-        observed: what the network was trained on.
+        observed: what the network was trained on; not used if the focal length is known.
         focal_length: pixels, if known.
         center: principal point, pixels, if known.
         image_size: width, height, pixels, if known.

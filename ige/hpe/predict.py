@@ -21,8 +21,8 @@ from ige.hpe.layers import description
 from ige.hpe.lift import find_intrinsics, inside, lift
 from ige.hpe.motion import Motion, shown
 from ige.hpe.people import Track, choose
-from ige.hpe.problem import HpeProblem
 from ige.hpe.skeleton import Skeleton, conversion_matrix, convert
+from ige.problem import TfdsProblem
 
 _FILES = ("poses.npz", "poses.json", "poses.bvh", "viewer.html", "sequence.gif")
 _LEGS = ("left_knee", "right_knee", "left_ankle", "right_ankle")
@@ -38,7 +38,8 @@ class Prediction:
         skeleton: joints of the poses.
         frames: name of every frame.
         frame_rate: frames per second.
-        keypoints: (frames, 2D joints, 2) pixels, as the network got them: gaps filled in.
+        keypoints: (frames, 2D joints, 2) pixels, gaps filled in: as a lifting network got them;
+            by a fit, where the motion has these joints.
         observed: (frames, 2D joints) whether they were seen in that frame, or put together from
             joints that were; the others are filled in.
         keypoint_skeleton: their joints.
@@ -93,6 +94,7 @@ class Camera:
         center: principal point, pixels.
         pitch: how far it looks down, degrees.
         roll: how far it is turned clockwise, degrees.
+        height: above the floor, metres.
     """
 
     image_size: tuple[float, float] | None = None
@@ -100,14 +102,20 @@ class Camera:
     center: tuple[float, float] | None = None
     pitch: float | None = None
     roll: float | None = None
+    height: float | None = None
+
+
+Method = Callable[[Track, keras.Model, Skeleton, Camera, float, int], Prediction]
+"""Makes 3D motion of what was seen, with a trained network; its arguments are `lift_track`'s."""
 
 
 @gin.configurable(module="hpe", denylist=["load", "source", "make_folder"])
 def predict(
-    load: Callable[[HpeProblem, str | int], Any],
+    load: Callable[[TfdsProblem, str | int], Any],
     source: pathlib.Path,
     make_folder: Callable[[], pathlib.Path],
-    problem: HpeProblem = gin.REQUIRED,
+    problem: TfdsProblem = gin.REQUIRED,
+    method: Method | None = None,
     checkpoint: str | int = "last",
     person: int | None = None,
     skeleton: str | None = None,
@@ -117,27 +125,30 @@ def predict(
     center: tuple[float, float] | None = None,
     pitch: float | None = None,
     roll: float | None = None,
+    camera_height: float | None = None,
     frame_rate: float | None = None,
     pictures: bool = True,
     picture_frames: int = 250,
     batch_size: int = 4096,
 ) -> None:
-    """Lifts 2D keypoints of a video to 3D; writes poses.npz, .json and .bvh, and pictures.
+    """Makes 3D motion of 2D keypoints of a video; writes poses.npz, .json and .bvh, and pictures.
 
     Args:
         load: problem, checkpoint -> what `ige.runners.load_trained` returns.
         source: file of keypoints, or folder with a file per frame; see `ige.hpe.keypoints`.
         make_folder: returns the folder to write to; called when there is something to write.
-        problem: the problem of the trained network.
+        problem: the problem of the trained network, with an `evaluation_skeleton`.
+        method: how the network is used; None: `lift_track`.
         checkpoint: 'last', 'best' or the number of an epoch.
         person: number of the person, 0 for the largest; None: the largest of each frame.
         skeleton: name of the skeleton of the keypoints, for files that do not say it.
-        min_confidence: keypoints of less confidence are filled in from other frames.
+        min_confidence: keypoints of less confidence are missing, and filled in.
         image_size: width, height of the video, pixels; None: as the file says, if it does.
         focal_length: of the camera, pixels, one or (x, y); None: guessed.
         center: principal point of the camera, pixels; None: guessed.
         pitch: how far the camera looks down, degrees; None: estimated from the poses.
         roll: how far it is turned clockwise, degrees; None: estimated from the poses.
+        camera_height: of the camera above the floor, metres, for methods that need it.
         frame_rate: frames per second; None: as the file says, else 30.
         pictures: write sequence.gif and viewer.html too.
         picture_frames: most frames of sequence.gif.
@@ -164,9 +175,10 @@ def predict(
         center if center is not None else keypoints.center,
         pitch,
         roll,
+        camera_height,
     )
     trained = load(problem, checkpoint)
-    prediction = lift_track(
+    prediction = (method or lift_track)(
         track,
         trained.model,
         problem.evaluation_skeleton,
@@ -212,6 +224,11 @@ def lift_track(
         UserError: a joint that is never seen and cannot be put together, or a camera that makes no
             sense.
     """
+    if camera.height is not None:
+        raise UserError(
+            f"predict.camera_height: got {camera.height}, but a lifting network finds the floor by "
+            "the feet; leave it out"
+        )
     observed, predicted = description(model)
     filled, notes = fill(track)
     source = track.source.skeleton
@@ -232,15 +249,10 @@ def lift_track(
         poses[~missing[:, legs].any(axis=1)], skeleton, camera.pitch, camera.roll
     )
     upright = poses @ rotation.T
-    if not np.isfinite(upright).all():
-        frame = track.frames[np.isfinite(upright).all(axis=(1, 2)).argmin()]
-        raise UserError(
-            f"{track.source.path}: frame {track.source.frame_names[frame]}: the pose is not "
-            "finite, expected numbers; look at its keypoints, and at the camera that is given"
-        )
+    check_finite(upright, track)
     return Prediction(
         skeleton=skeleton,
-        frames=[track.source.frame_names[frame] for frame in track.frames],
+        frames=frame_names(track),
         frame_rate=frame_rate,
         keypoints=points,
         observed=~missing,
@@ -252,6 +264,21 @@ def lift_track(
         center=intrinsics.center,
         notes=[*notes, note],
     )
+
+
+def frame_names(track: Track) -> list[str]:
+    """Returns the name of every frame of a track."""
+    return [track.source.frame_names[frame] for frame in track.frames]
+
+
+def check_finite(poses: np.ndarray, track: Track) -> None:
+    """Refuses poses (frames, joints, 3) that are not numbers, by the name of the first frame."""
+    finite = np.isfinite(poses).all(axis=(1, 2))
+    if not finite.all():
+        raise UserError(
+            f"{track.source.path}: frame {frame_names(track)[finite.argmin()]}: the pose is not "
+            "finite, expected numbers; look at its keypoints, and at the camera that is given"
+        )
 
 
 def _say(*notes: str) -> None:

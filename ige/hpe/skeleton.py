@@ -125,6 +125,13 @@ def _weights(joint: str, source: Skeleton, visiting: frozenset[str]) -> np.ndarr
     return None
 
 
+def obtainable(source: Skeleton, target: Skeleton) -> tuple[str, ...]:
+    """Returns the joints of the target that can be found in the source or synthesised."""
+    return tuple(
+        joint for joint in target.joints if _weights(joint, source, frozenset()) is not None
+    )
+
+
 def conversion_matrix(source: Skeleton, target: Skeleton) -> np.ndarray:
     """Returns float64 M (target joints, source joints), rows summing to 1: target = M @ source.
 

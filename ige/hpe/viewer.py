@@ -181,7 +181,11 @@ class _Trace:
             "name": html.escape(self.motion.name, quote=False),
             "legendgroup": self.group,
             "showlegend": False,
-            "line": {"color": colours if spatial else colours[0], "dash": dash, "width": width},
+            "line": {
+                "color": colours if spatial else COLOURS[self.sides[0]],
+                "dash": dash,
+                "width": width,
+            },
             "marker": {
                 "color": [COLOURS[skeleton.sides[joint]] for joint in self._joints],
                 "symbol": symbol,

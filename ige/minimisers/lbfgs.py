@@ -59,6 +59,8 @@ class LBFGS(BatchMinimiser):
         gradient_tolerance: converged if no element of the gradient is above this (`gtol`).
         energy_tolerance: converged if a step lowers the energy by at most this, relative to the
             larger one of the energies before and after, or to 1 if both are smaller (`ftol`).
+            float32 tells energies apart by 1e-7 of them: where that is more than the tolerance a
+            row goes on until it gains nothing at all.
     """
 
     def __init__(
@@ -127,17 +129,19 @@ class LBFGS(BatchMinimiser):
         steps = tf.where(here[:, :, tf.newaxis], step[:, tf.newaxis], slots.steps)
         changes = tf.where(here[:, :, tf.newaxis], change[:, tf.newaxis], slots.changes)
 
-        row, column = here[:, :, tf.newaxis], here[:, tf.newaxis]
         # What is inverted is triangular, but for the order: it loses its first row and column, and
         # has a new last one.
-        others = tf.where(row | column, tf.zeros_like(slots.inverse), slots.inverse)
-        last = tf.cast(here, step.dtype) - _times(others, _times(steps, change))
-        last *= tf.math.reciprocal_no_nan(curvature)[:, tf.newaxis]
+        row, column = here[:, :, tf.newaxis], here[:, tf.newaxis]
+        none = tf.zeros_like(slots.curvatures)
+        others = tf.where(here, none, _times(steps, change))
+        others = tf.where(here, none, _times(slots.inverse, others))
+        last = (tf.cast(here, step.dtype) - others) / tf.where(useful, curvature, 1)[:, tf.newaxis]
+        inverse = tf.where(row, tf.zeros_like(slots.inverse), slots.inverse)
         return slots._replace(
             steps=steps,
             changes=changes,
             place=(slots.place + tf.cast(useful, tf.int32)) % self.memory,
-            inverse=tf.where(column, last[:, :, tf.newaxis], others),
+            inverse=tf.where(column, last[:, :, tf.newaxis], inverse),
             curvatures=tf.where(here, curvature[:, tf.newaxis], slots.curvatures),
             scale=tf.where(useful, tf.math.divide_no_nan(curvature, square), slots.scale),
         )
