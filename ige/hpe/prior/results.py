@@ -159,7 +159,7 @@ class Parts:
                     for name, value in source.attrs.items():
                         file.attrs[name] = value
                     # Killed while parts were being removed, they are in the file already.
-                    for key in set(source) - set(file):
+                    for key in sorted(set(source) - set(file)):
                         source.copy(key, file)
         flush(whole)
         os.replace(whole, self.path)
