@@ -101,12 +101,12 @@ def test_sequences_do_not_know_of_each_other(model, problem, candidates, monkeyp
     weights = {"smoothness": 1e-4, "glide": 1e-4, "prior": 1e-3}
     fitter = walkers.fitter(model, np.eye(17), 1.65, candidates, iterations=10, **weights)
     together, _ = fitter.fit(views, fitter.start(views))
+    assert [len(view.keypoints) for view in views] == [3, 5]
     for row, view in enumerate(views):
         alone, _ = fitter.fit([view], fitter.start([view]))
-        assert alone.energy[0] == pytest.approx(together.energy[row], rel=0.05)
-        frames = len(view.keypoints)
-        if frames == max(len(v.keypoints) for v in views):
-            np.testing.assert_allclose(alone.position[0], together.position[row], atol=0.02)
+        assert alone.energy[0] == pytest.approx(together.energy[row], rel=0.01)
+        if row == 1:  # the other one is padded
+            np.testing.assert_allclose(alone.position[0], together.position[row], atol=5e-3)
 
 
 def test_a_start_at_rest_is_as_published(model, problem):

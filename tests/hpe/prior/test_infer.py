@@ -16,6 +16,8 @@ from ige.hpe.prior import results, starts
 from ige.hpe.prior.fitting import Fitter
 
 VIEWS = 4
+# Of 5, 5, 3 and 3 frames: three batches.
+FRAMES = 7
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,8 @@ def fit(model, problem, fitter, tmp_path):
     """Calls `infer` in a temporary folder; returns what was fitted."""
 
     def fit(folder=tmp_path, **options):
-        walkers.fit(model, folder, problem, fitter=fitter, **options)
+        options = {"fitter": fitter, "batch_frames": FRAMES} | options
+        walkers.fit(model, folder, problem, **options)
         return results.read(folder / "results.h5")
 
     return fit
@@ -64,7 +67,7 @@ def assert_same(fits, expected, tolerance=None):
 @pytest.fixture(scope="module")
 def undisturbed(model, problem, fitter, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    walkers.fit(model, folder, problem, fitter=fitter)
+    walkers.fit(model, folder, problem, fitter=fitter, batch_frames=FRAMES)
     return results.read(folder / "results.h5")
 
 
@@ -118,20 +121,19 @@ def test_a_fit_that_was_stopped_goes_on(fit, undisturbed, tmp_path, monkeypatch,
 
     monkeypatch.setattr(Fitter, "fit", stop)
     with pytest.raises(StoppedError):
-        fit(batch_frames=7)
+        fit()
     monkeypatch.setattr(Fitter, "fit", minimise)
     done = {key for call in calls[:-1] for key in call}
     message = f"{tmp_path / 'results.h5'} {'was not finished' if done else 'has not been made'}"
     with pytest.raises(UserError, match=f"^{re.escape(message)}; run the same with"):
         results.read(tmp_path / "results.h5")
     capsys.readouterr()
-    settings, fits = fit(batch_frames=7)
+    settings, fits = fit()
     out = capsys.readouterr().out
     assert (f"{len(done)} of {VIEWS} sequences were fitted before\n" in out) == bool(done)
     assert settings == undisturbed[0]
     assert [path.name for path in tmp_path.iterdir()] == ["results.h5"]
-    whole = fit(tmp_path / "again", batch_frames=7)[1]
-    assert_same(fits, whole, 0.05 if done else None)
+    assert_same(fits, undisturbed[1], 0.05 if done else None)
 
 
 def test_a_fit_that_is_killed_goes_on(fit, undisturbed, tmp_path):
@@ -143,7 +145,7 @@ def test_a_fit_that_is_killed_goes_on(fit, undisturbed, tmp_path):
     assert process.returncode == -9, process.stderr
     assert len(list((tmp_path / "results.h5.parts").glob("part-*.h5"))) == 1
     first = results.Parts(tmp_path / "results.h5").keys()
-    settings, fits = fit(batch_frames=7)
+    settings, fits = fit()
     assert settings == undisturbed[0]
     assert {key for key, fit in fits.items() if fit.attributes["iterations"] <= 2} == first
     for key in fits.keys() - first:
