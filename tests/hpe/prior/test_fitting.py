@@ -1,0 +1,141 @@
+"""Fitting of made-up recordings, of one kind after the other."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+import walkers
+
+from ige import transfer
+from ige.errors import UserError
+from ige.hpe.prior import starts
+from ige.hpe.prior.energy import FittingEnergy
+from ige.hpe.prior.fitting import Fitter, batches, observe
+
+
+@pytest.fixture(scope="module")
+def model():
+    return walkers.model()
+
+
+@pytest.fixture
+def problem():
+    return walkers.problem()
+
+
+def test_a_sequence_that_nobody_saw_is_refused(problem):
+    views = problem.views("test")
+    views[1].keypoints[:] = np.nan
+    message = (
+        f"{views[1].key}: got NaN in all {len(views[1].keypoints)} frames, expected 2D poses; "
+        "leave it out"
+    )
+    with pytest.raises(UserError, match=f"^{message}$"):
+        observe(views, 1.65)
+
+
+def test_observations_are_padded(problem):
+    views = problem.views("test")[:2]
+    lengths = [len(view.keypoints) for view in views]
+    views[0].keypoints[1, 3] = np.nan
+    found = observe(views, 1.65)
+    assert found.exists.sum(axis=1).tolist() == lengths
+    assert found.seen.sum(axis=(1, 2)).tolist() == [17 * lengths[0] - 1, 17 * lengths[1]]
+    assert found.seen[0, 1, 3] == 0
+    assert np.isfinite(found.keypoints).all()
+    for row, view in enumerate(views):
+        there = np.isfinite(view.keypoints)
+        kept = found.keypoints[row, : lengths[row]]
+        np.testing.assert_allclose(kept[there], view.keypoints[there], rtol=1e-6)
+        np.testing.assert_allclose(found.camera.translation[row], view.camera.translation)
+    assert found.start_size.tolist() == pytest.approx([1.65] * 2)
+    assert found.size_is_free.tolist() == [1, 1]
+
+
+def lengths_of(*lengths):
+    return [types.SimpleNamespace(key=i, keypoints=np.zeros(n)) for i, n in enumerate(lengths)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "frames", "expected"),
+    [
+        # All are similar, and fit into one.
+        ([10, 8, 7], 100, [([10, 8, 7], 0)]),
+        # 6 is below 0.7 x 10.
+        ([6, 10, 7], 100, [([10, 7], 0), ([6], 0)]),
+        # Three of 10 are 30 frames: two batches of 20 frames at most, the second with padding.
+        ([10, 10, 10], 20, [([10, 10], 0), ([10, 10], 1)]),
+        # A sequence is never cut.
+        ([10, 10], 3, [([10], 0), ([10], 0)]),
+        # Five in batches of at most two would be three; they are of two, two and one.
+        ([5] * 5, 10, [([5, 5], 0), ([5, 5], 0), ([5, 5], 1)]),
+        ([], 10, []),
+    ],
+)
+def test_batches_by_hand(lengths, frames, expected):
+    found = [
+        ([len(view.keypoints) for view in batch], padding)
+        for batch, padding in batches(lengths_of(*lengths), frames)
+    ]
+    assert found == expected
+
+
+def test_batches_have_every_sequence_once(rng):
+    views = lengths_of(*rng.integers(1, 200, 100))
+    seen = []
+    for batch, padding in batches(views, 500):
+        own = batch[: len(batch) - padding]
+        seen.extend(view.key for view in own)
+        assert all(view is batch[-1] for view in batch[len(own) :])
+        assert sum(len(view.keypoints) for view in batch) <= 500 + len(batch[0].keypoints)
+        assert len(batch[-1].keypoints) >= 0.7 * len(batch[0].keypoints)
+    assert sorted(seen) == list(range(100))
+
+
+@pytest.mark.parametrize("candidates", [0, 4])
+def test_sequences_do_not_know_of_each_other(model, problem, candidates, monkeypatch):
+    """Fitted alone or with others that are longer: the same, as far as float32 goes."""
+    monkeypatch.setattr(starts, "_ROWS", 64)
+    views = problem.views("test")[::2]
+    weights = {"smoothness": 1e-4, "glide": 1e-4, "prior": 1e-3}
+    fitter = walkers.fitter(model, np.eye(17), 1.65, candidates, iterations=10, **weights)
+    together, _ = fitter.fit(views, fitter.start(views))
+    assert [len(view.keypoints) for view in views] == [3, 5]
+    for row, view in enumerate(views):
+        alone, _ = fitter.fit([view], fitter.start([view]))
+        assert alone.energy[0] == pytest.approx(together.energy[row], rel=0.01)
+        if row == 1:  # the other one is padded
+            np.testing.assert_allclose(alone.position[0], together.position[row], atol=5e-3)
+
+
+def test_a_start_at_rest_is_as_published(model, problem):
+    views = problem.views("test")
+    fitter = walkers.fitter(model, np.eye(17), 1.65, candidates=0)
+    for view, motion in zip(views, fitter.start(views), strict=True):
+        assert [field.shape for field in motion[:3]] == [
+            (len(view.keypoints), n) if n else (len(view.keypoints),) for n in (2, 0, 2)
+        ]
+        assert not any(field.any() for field in motion[:3])
+        assert motion.size == pytest.approx(1.65)
+
+
+def test_a_guess_is_put_into_the_world(model, problem, monkeypatch):
+    """A network that knows where people stand in the levelled frame: straight ahead, 3 m away."""
+    views = problem.views("test")
+    shapes = {"directions": (17, 2), "camera_height": (1,)}
+    inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
+    state = keras.layers.Dense(5, kernel_initializer="zeros", name="states")
+    guess = keras.Model(inputs, state(inputs["camera_height"]))
+    state.set_weights([np.zeros((1, 5)), np.array([0.5, -0.5, 0.25, 0, 3])])
+    monkeypatch.setattr(transfer, "load", lambda *_: (guess, None))
+    minimisers = (None, None)
+    fitter = Fitter(model, np.eye(17), 1.65, FittingEnergy, *minimisers, guess_model_id="a-guess")
+    for view, motion in zip(views, fitter.start(views), strict=True):
+        np.testing.assert_allclose(motion.latent, [[0.5, -0.5]] * len(view.keypoints))
+        camera, person = view.camera.translation[:2], view.poses[..., :2].mean(axis=1)
+        ahead = (person - camera) / np.linalg.norm(person - camera, axis=1, keepdims=True)
+        np.testing.assert_allclose(motion.position, camera + 3 * ahead, atol=0.2)
+        azimuth = np.arctan2(-ahead[:, 0], ahead[:, 1])
+        difference = motion.heading - 0.25 - azimuth
+        np.testing.assert_allclose(np.cos(difference), 1, atol=5e-3)
