@@ -375,20 +375,27 @@ class PosePriorProblem(TfdsProblem):
         def joined(poses: Iterable[np.ndarray]) -> np.ndarray:
             return convert(np.concatenate(list(poses)), self.skeleton, target) * MM_PER_METRE
 
-        errors = metrics.frame_errors(
-            joined(poses),
-            joined(view.poses for view in views),
-            np.repeat(np.arange(len(views)), frames),
-            root=0,
-            absolute=False,
-            whole_tracks=True,
-        )
-        shown = {name: errors[name] for name in _ERRORS}
+        def errors(poses: Iterable[np.ndarray]) -> metrics.Errors:
+            found = metrics.frame_errors(
+                joined(poses),
+                joined(view.poses for view in views),
+                np.repeat(np.arange(len(views)), frames),
+                root=0,
+                absolute=False,
+                whole_tracks=True,
+            )
+            return {name: found[name] for name in _ERRORS}
+
+        shown = errors(poses)
+        mean_pose = self.arrays("train")[1].mean(axis=0, dtype=np.float64)
+        of_mean_pose = errors(np.repeat(mean_pose[np.newaxis], n, axis=0) for n in frames)
+        reference = float(of_mean_pose["p_mpjpe"].mean())
         summary = metrics.summarise(shown, np.repeat([view.action for view in views], frames))
         joints = f"{target.num_joints} joints of {target.name}"
         text = (
             f"{sum(frames):,} poses of {len(views)} sequences; {joints}\n"
-            f"{metrics.format_summary(summary)}"
+            f"{metrics.format_summary(summary)}\n"
+            f"mean pose of the training: P-MPJPE {reference:.2f} mm over frames"
         )
-        figures = summary["over_actions"] | summary
+        figures = summary["over_actions"] | summary | {"mean_pose_p_mpjpe": reference}
         return text, figures | {"joints": joints, "poses": sum(frames), "labels": metrics.LABELS}
