@@ -158,7 +158,8 @@ class Parts:
                 with _opened(part) as source:
                     for name, value in source.attrs.items():
                         file.attrs[name] = value
-                    for key in source:
+                    # Killed while parts were being removed, they are in the file already.
+                    for key in sorted(set(source) - set(file)):
                         source.copy(key, file)
         flush(whole)
         os.replace(whole, self.path)
