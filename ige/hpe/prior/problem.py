@@ -386,11 +386,11 @@ class PosePriorProblem(TfdsProblem):
             )
             return {name: found[name] for name in _ERRORS}
 
-        shown = errors(poses)
         mean_pose = self.arrays("train")[1].mean(axis=0, dtype=np.float64)
         of_mean_pose = errors(np.repeat(mean_pose[np.newaxis], n, axis=0) for n in frames)
         reference = float(of_mean_pose["p_mpjpe"].mean())
-        summary = metrics.summarise(shown, np.repeat([view.action for view in views], frames))
+        actions = np.repeat([view.action for view in views], frames)
+        summary = metrics.summarise(errors(poses), actions)
         joints = f"{target.num_joints} joints of {target.name}"
         text = (
             f"{sum(frames):,} poses of {len(views)} sequences; {joints}\n"
