@@ -17,6 +17,7 @@ from ige.errors import UserError
 from ige.geometry import cameras
 from ige.geometry.units import MM_PER_METRE
 from ige.hpe import layers, metrics
+from ige.hpe.data.builds import DATASETS, LOCATIONS
 from ige.hpe.losses import PoseLoss, PoseMetric
 from ige.hpe.skeleton import Skeleton, conversion_matrix, convert, get_skeleton
 from ige.problem import Pictures, Report, Tensors, TfdsProblem
@@ -73,18 +74,11 @@ class HpeProblem(TfdsProblem):
             definition in root-relative errors: 17 joints instead of 16 lower them by 1/17).
     """
 
-    free_parameters = frozenset(
-        {
-            # Where the data is; what it is, is recorded by its provenance.
-            "hpe.h3m_lift.data_dir",
-            "hpe.h3m_lift.manual_dir",
-            "hpe.HpeProblem.include_procrustes",
-            "hpe.HpeProblem.every_iterate",
-            "hpe.HpeProblem.count_root",
-            "hpe.HpeProblem.evaluation_skeleton",
-        }
-    )
-    data_selectors = frozenset({"hpe.h3m_lift"})
+    free_parameters = LOCATIONS | {
+        f"hpe.HpeProblem.{name}"
+        for name in ("include_procrustes", "every_iterate", "count_root", "evaluation_skeleton")
+    }
+    data_selectors = DATASETS
     judged_by = "mpjpe_mm"
 
     def __init__(
@@ -234,7 +228,7 @@ class HpeProblem(TfdsProblem):
         poses = sequence.poses.astype(np.float64)
 
         def in_camera(skeleton: Skeleton) -> np.ndarray:
-            joints = convert(poses, get_skeleton("h36m_32"), skeleton)
+            joints = convert(poses, self.dataset.skeleton, skeleton)
             # As one pose of many joints: a product of two matrices instead of one per frame.
             return cameras.world_to_camera(joints.reshape(1, -1, 3), stacked).numpy()
 

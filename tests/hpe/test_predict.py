@@ -331,6 +331,12 @@ def without(joint, pixels):
         ({}, ["predict.picture_frames = 0"], "predict.picture_frames: got 0, expected at least 1"),
         ({}, ["predict.image_size = (100, 100)"], "outside of an image of 100 x 100; set predict."),
         ({}, ["predict.pitch = 100.0"], "pitch: got 100.0, expected degrees from -90 to 90"),
+        (
+            {},
+            ["predict.camera_height = 1.5"],
+            "predict.camera_height: got 1.5, but a lifting network finds the floor by the feet; "
+            "leave it out",
+        ),
         ({}, ["predict.checkpoint = 7"], "predict.checkpoint: got 7, expected 'last', 'best' or"),
         (
             {},

@@ -39,6 +39,7 @@ class Recordings:
     """Stands for a prepared `h3m_lift`: one recording per subject, random joints."""
 
     provenance = {"dataset": "random"}
+    skeleton = get_skeleton("h36m_32")
 
     def __init__(self, detections: bool = False, test_scale: float = 1.0):
         rng = np.random.default_rng(1)

@@ -23,6 +23,14 @@ from ige.files import lock
 from ige.hpe.data.sequences import PoseSequence
 from ige.hpe.skeleton import Skeleton
 
+DATASETS = frozenset({"hpe.h3m_lift", "hpe.human_eva"})
+"""The gin configurables of the data sets of poses."""
+
+LOCATIONS = frozenset(
+    f"{dataset}.{name}" for dataset in DATASETS for name in ("data_dir", "manual_dir")
+)
+"""Their parameters that say where the data is; what it is, its provenance says."""
+
 _METADATA = "metadata.json"
 _INFO = "dataset_info.json"
 _UNFINISHED = ".unfinished-"

@@ -1,5 +1,6 @@
 """Fits motions to what cameras see."""
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -135,12 +136,22 @@ class Fitter:
         if starts < 0:
             raise UserError(f"hpe.Fitter.starts: got {starts}, expected at least 0")
         self.energy = energy(model, to_keypoints)
+        self._model = model
         self.minimiser = minimiser
         self.start_size = start_size
         self._start_minimiser = start_minimiser
         self._starts = starts
         self._guess = _load_guess(guess_model_id, len(to_keypoints))
         self._seed = seed
+
+    def digest(self) -> str:
+        """Returns what tells the weights of the networks apart: hexadecimal digits."""
+        networks = [self._model, *([self._guess] if self._guess else [])]
+        digest = hashlib.sha256()
+        for network in networks:
+            for weight in network.get_weights():
+                digest.update(weight.tobytes())
+        return digest.hexdigest()[:16]
 
     def start(self, views: Sequence[View]) -> list[Motion]:
         """Returns where the search for the motion of each view (frames, ...) begins."""
@@ -220,13 +231,16 @@ def fitted(
         progress: called with the sequences of the batch that are finished, and its energy.
     """
     for group in _groups(views, frames):
+        began = time.perf_counter()
         starts = dict(zip((view.key for view in group), fitter.start(group), strict=True))
+        share = (time.perf_counter() - began) / sum(len(view.keypoints) for view in group)
         for batch, padding in batches(group, frames):
             began = time.perf_counter()
             motions = [starts[view.key] for view in batch]
             minimum, observation = fitter.fit(batch, motions, progress)
-            seconds = time.perf_counter() - began
             own = batch[: len(batch) - padding]
+            seconds = time.perf_counter() - began
+            seconds += share * sum(len(view.keypoints) for view in own)
             yield _fits(fitter.energy, own, minimum, observation, seconds)
 
 

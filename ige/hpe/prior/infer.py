@@ -11,8 +11,9 @@ from tqdm import tqdm
 from ige import parameters
 from ige.adversarial import AdversarialModel
 from ige.errors import UserError
+from ige.files import lock
 from ige.hpe.prior.fitting import Fitter, fitted
-from ige.hpe.prior.problem import PosePriorProblem
+from ige.hpe.prior.problem import PosePriorProblem, View
 from ige.hpe.prior.results import Fit, Parts
 from ige.hpe.skeleton import conversion_matrix
 
@@ -57,38 +58,54 @@ def infer(
             f"infer: {trained.path} is no prior, expected a network that generates poses; use a "
             "config such as apo/h3m-big"
         )
-    parts = Parts(model_dir / problem.results)
-    settings = _settings(problem, trained.epoch)
-    if overwrite:
-        parts.remove()
-    _check_settings(parts, settings)
+    path = model_dir / problem.results
     views = problem.views(split)
-    finished = parts.keys()
-    left = [view for view in views if view.key not in finished]
-    if len(left) < len(views):
-        print(f"{len(views) - len(left)} of {len(views)} sequences were fitted before")
-    if left:
-        matrix = conversion_matrix(problem.skeleton, left[0].keypoint_skeleton)
-        progress = _Progress(len(left))
-        with progress.bar:
-            made = fitter(trained.model, matrix, problem.start_size)
-            for fits in fitted(made, left, batch_frames, progress.within):
-                parts.add(fits, settings, problem.skeleton)
-                progress.add(fits)
-        print(progress)
-    parts.join()
-    print(model_dir / problem.results)
+    matrix = conversion_matrix(problem.skeleton, views[0].keypoint_skeleton)
+    made = fitter(trained.model, matrix, problem.start_size)
+    settings = _settings(problem) | {"epoch": str(trained.epoch), "weights": made.digest()}
+
+    def refuse(holder: str) -> None:
+        raise UserError(
+            f"{path} is being made by {holder}; wait for it, or choose another "
+            "hpe.PosePriorProblem.results"
+        )
+
+    with lock(path.with_name(f".{path.name}.lock"), refuse):
+        parts = Parts(path)
+        if overwrite:
+            parts.remove()
+        _check_settings(parts, settings)
+        finished = parts.keys()
+        left = [view for view in views if view.key not in finished]
+        if len(left) < len(views):
+            print(f"{len(views) - len(left)} of {len(views)} sequences were fitted before")
+        if left:
+            _fit(made, left, batch_frames, lambda fits: parts.add(fits, settings, problem.skeleton))
+        parts.join()
+    print(path)
 
 
-def _settings(problem: PosePriorProblem, epoch: int) -> dict[str, str]:
-    """Returns what a fit depends on."""
+def _fit(
+    fitter: Fitter, views: Sequence[View], frames: int, keep: Callable[[list[Fit]], None]
+) -> None:
+    """Fits views, shows how far it is, and hands over what each batch gave."""
+    progress = _Progress(len(views))
+    with progress.bar:
+        for fits in fitted(fitter, views, frames, progress.within):
+            keep(fits)
+            progress.add(fits)
+    print(progress)
+
+
+def _settings(problem: PosePriorProblem) -> dict[str, str]:
+    """Returns what a fit depends on besides the networks."""
     bound = {
         key: str(parameter)
         for key, parameter in parameters.resolved(("infer",)).items()
         if key not in _FREE and key not in problem.free_in_fits
     }
     data = {f"data.{key}": str(value) for key, value in problem.provenance.items()}
-    return bound | data | {"epoch": str(epoch)}
+    return bound | data
 
 
 def _check_settings(parts: Parts, settings: dict[str, str]) -> None:

@@ -128,7 +128,8 @@ def _check_camera(camera: Camera) -> None:
     }
     missing = [name for name in _NEEDED if not known[name]]
     if missing:
-        listed = " and ".join(f"no {name} ({_NEEDED[name][0]})" for name in missing)
+        *others, last = (f"no {name} ({_NEEDED[name][0]})" for name in missing)
+        listed = f"{', '.join(others)} and {last}" if others else last
         flags = " ".join(f'--gin_param="predict.{name}={_NEEDED[name][1]}"' for name in missing)
         raise UserError(
             f"predict: got {listed}, expected those of the camera that filmed: the prior knows "

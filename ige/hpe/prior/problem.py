@@ -17,18 +17,13 @@ from ige.geometry import cameras
 from ige.geometry.cameras import Camera
 from ige.geometry.units import MM_PER_METRE
 from ige.hpe import layers, metrics
+from ige.hpe.data.builds import DATASETS, LOCATIONS
 from ige.hpe.prior import normalisation, quality, results
 from ige.hpe.skeleton import Skeleton, conversion_matrix, convert, get_skeleton
 from ige.problem import Pictures, Report, TfdsProblem
 
 _ERRORS = ("p_mpjpe", "sequence_p_mpjpe")
 _START_HEIGHT = 1.65
-# Where the data is; what it is, is recorded by its provenance.
-_WHERE = frozenset(
-    f"hpe.{dataset}.{name}"
-    for dataset in ("h3m_lift", "human_eva")
-    for name in ("data_dir", "manual_dir")
-)
 # Held-out poses that the quality is measured on, at most: it compares all pairs.
 _HELD_OUT_POSES = 1024
 _HELD_OUT_STEP = 25
@@ -90,7 +85,7 @@ class PosePriorProblem(TfdsProblem):
             and `evaluate` and `vis` read.
     """
 
-    free_parameters = _WHERE | {
+    free_parameters = LOCATIONS | {
         "hpe.h3m_lift.keypoints",
         "hpe.h3m_lift.detections",
         *(
@@ -98,11 +93,11 @@ class PosePriorProblem(TfdsProblem):
             for name in ("camera", "frame_rate", "keypoint_noise", "evaluation_skeleton", "results")
         ),
     }
-    free_in_fits = _WHERE | {
+    free_in_fits = LOCATIONS | {
         "hpe.PosePriorProblem.evaluation_skeleton",
         "hpe.PosePriorProblem.results",
     }
-    data_selectors = frozenset({"hpe.h3m_lift", "hpe.human_eva"})
+    data_selectors = DATASETS
 
     def __init__(
         self,
