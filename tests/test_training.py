@@ -79,6 +79,23 @@ def test_a_run_in_two_parts_ends_with_the_same_weights(trained, tmp_path, capsys
     assert state(tmp_path, 4) == state(trained[0], 4)
 
 
+def test_an_epoch_has_as_many_steps_as_asked_for(tmp_path, capsys):
+    """More than go through the examples once, and a run goes on all the same."""
+    steps = 11
+    whole, _ = train(tmp_path / "whole", epochs=3, steps_per_epoch=steps)
+    assert f"64 examples: {steps} steps of 8 per epoch" in capsys.readouterr().out
+    assert int(whole.optimizer.iterations) == 3 * steps
+    train(tmp_path / "parts", epochs=1, steps_per_epoch=steps)
+    model, _ = train(tmp_path / "parts", epochs=3, steps_per_epoch=steps)
+    for got, expected in zip(weights(model), weights(whole), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_an_epoch_has_a_step_at_least(tmp_path):
+    with pytest.raises(UserError, match=r"^train.steps_per_epoch: got 0, expected at least 1\n"):
+        train(tmp_path, steps_per_epoch=0)
+
+
 def test_the_time_of_a_training_goes_on(tmp_path):
     """It is in every checkpoint; what a run took before it was stopped counts too."""
     train(tmp_path, epochs=1)

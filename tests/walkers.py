@@ -94,11 +94,12 @@ def model():
     generator = keras.Model({"latent": latent}, poses)
     dense.set_weights([DIRECTIONS.reshape(2, 51), person().ravel()])
     pose = keras.Input((17, 3))
-    critic = keras.Model(pose, keras.layers.Dense(1)(keras.layers.Flatten()(pose)))
+    flat = keras.layers.Flatten()(pose)
+    critic = keras.Model(pose, keras.layers.Dense(1, kernel_initializer="ones")(flat))
     return AdversarialModel(generator, critic)
 
 
-def fitter(model, to_keypoints, start_size, candidates=1, iterations=60, **weights):
+def fitter(model, to_keypoints, start_size, candidates=1, iterations=40, **weights):
     """A `Fitter` with a light minimiser."""
     minimiser = LBFGS(max_iterations=iterations, jit_compile=False)
     weights = weights or {"prior": 1e-4}

@@ -21,6 +21,24 @@ def _shuffled(start_step=0, seed=0, steps_per_chunk=3):
     return feed.chunks.unbatch().map(feed.fetch)
 
 
+@pytest.mark.parametrize("start_step", [0, 7])
+def test_an_epoch_of_more_steps_goes_through_the_examples_again(start_step):
+    """And is the same batches, however many epochs they are cut into."""
+    feeds = [
+        batches.shuffled_feed(_arrays(), NUM, 5, steps, 0, start_step, 3) for steps in (4, 9, 100)
+    ]
+    once, *more = (np.concatenate(_labels(f.chunks.unbatch().map(f.fetch), 20)) for f in feeds)
+    for labels in more:
+        np.testing.assert_array_equal(labels, once)
+
+
+def test_short_epochs_see_other_examples_every_time():
+    feed = batches.shuffled_feed(_arrays(), NUM, 5, 1, 0, 0, 3)
+    epochs = _labels(feed.chunks.unbatch().map(feed.fetch), 30)
+    assert {len(set(epoch)) for epoch in epochs} == {5}
+    assert set(np.concatenate(epochs)) == set(-np.arange(NUM))
+
+
 def test_rows_of_inputs_and_labels_stay_together():
     for inputs, labels in _shuffled().take(8):
         np.testing.assert_array_equal(inputs["x"], -labels.numpy()[:, None] * [1, 10])

@@ -58,6 +58,26 @@ def test_distortion_by_hand():
     np.testing.assert_allclose(cameras.normalise(pixels, LENS), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_undistort_inverts_distort(rng, dtype):
+    """In all of an image of Human3.6M, whose corners are 0.63 from its centre."""
+    radial = np.array([-0.2083, 0.2552, -0.0025], dtype)
+    tangential = np.array([-0.0009, -0.0016], dtype)
+    ideal = rng.uniform(-0.45, 0.45, size=(5, 40, 2)).astype(dtype)
+    found = cameras.undistort(cameras.distort(ideal, radial, tangential), radial, tangential)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, ideal, atol=1e-6)
+
+
+def test_undistort_by_hand():
+    """What `distort` makes 1.1 times as large: r^2 = 0.25, 1 + 0.4 x 0.25."""
+    none = np.zeros(2)
+    found = cameras.undistort(np.array([[0.33, 0.44]]), np.array([0.4, 0, 0]), none)
+    np.testing.assert_allclose(found, [[0.3, 0.4]], atol=1e-6)
+    exact = np.array([[0.3, -0.7]])
+    np.testing.assert_array_equal(cameras.undistort(exact, np.zeros(3), none), exact)
+
+
 def test_cameras_broadcast_over_frames(rng):
     several = batch(UPRIGHT, LENS._replace(translation=np.array([1.0, -9, 0])))
     points = rng.uniform(size=(4, 6, 3))

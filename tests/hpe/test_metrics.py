@@ -129,6 +129,35 @@ def test_sequence_procrustes_uses_one_transform_per_sequence(rng):
     assert (errors["sequence_p_mpjpe"] > 10).all()
 
 
+def test_whole_tracks_count_where_people_are(rng):
+    """A root that wanders is an error of a track; a track that is turned and scaled is none."""
+    poses = rng.normal(size=(4, 8, 3)) * 300
+    wandering = poses + rng.normal(size=(4, 1, 3)) * 1000
+    for predictions, whole_tracks, wrong in (
+        (wandering, False, False),
+        (wandering, True, True),
+        (turned(wandering, 2), False, False),
+    ):
+        errors = frame_errors(predictions, poses, ONE.repeat(4), root=0, whole_tracks=whole_tracks)
+        assert (errors["sequence_p_mpjpe"].max() > 10) == wrong
+        np.testing.assert_allclose(errors["p_mpjpe"], 0, atol=1e-9)
+    errors = frame_errors(turned(wandering, 2), wandering, ONE.repeat(4), root=0, whole_tracks=True)
+    np.testing.assert_allclose(errors["sequence_p_mpjpe"], 0, atol=1e-9)
+
+
+def test_whole_tracks_by_hand():
+    """Two poses, one on either side, are 100 mm nearer to the middle than they should be."""
+    truth = TRUE + np.array([[[200, 0, 0]], [[-200, 0, 0]]])
+    poses = TRUE + np.array([[[100, 0, 0]], [[-100, 0, 0]]])
+    options = {"root": 0, "include_procrustes": True}
+    apart = frame_errors(poses, truth, np.zeros(2), **options)["sequence_p_mpjpe"]
+    np.testing.assert_allclose(apart, 0, atol=1e-9)
+    whole = frame_errors(poses, truth, np.zeros(2), **options, whole_tracks=True)
+    # The best scale makes neither the poses nor the way right.
+    assert (whole["sequence_p_mpjpe"] > 10).all()
+    assert (whole["sequence_p_mpjpe"] < 100).all()
+
+
 def test_velocity_by_hand():
     """Joint 1 is off by 0, 6, 6 and, in the second sequence, 100, 103 mm along x."""
     truth = np.tile(TRUE, (5, 1, 1)) + np.arange(5).reshape(5, 1, 1)

@@ -11,6 +11,7 @@ import pytest
 import walkers
 
 from ige.errors import UserError
+from ige.files import lock
 from ige.hpe.prior import infer as inference
 from ige.hpe.prior import results, starts
 from ige.hpe.prior.fitting import Fitter
@@ -152,19 +153,22 @@ def test_a_fit_that_is_killed_goes_on(fit, undisturbed, tmp_path):
         assert_same({key: fits[key]}, {key: undisturbed[1][key]}, 5.0)
 
 
-@pytest.mark.parametrize("change", ["epoch", "parameter", "data"])
-def test_results_of_other_settings_are_kept(fit, problem, tmp_path, change, monkeypatch):
-    fit()
+@pytest.mark.parametrize("change", ["epoch", "parameter", "data", "weights"])
+def test_results_of_other_settings_are_kept(fit, tmp_path, change, monkeypatch):
+    weights = fit()[0]["weights"]
     before = (tmp_path / "results.h5").read_bytes()
     if change == "parameter":
         bound = {"hpe.FittingEnergy.glide": 0.5, "hpe.infer.batch_frames": 3}
         monkeypatch.setattr(inference.parameters, "resolved", lambda commands: bound)
     if change == "data":
         monkeypatch.setattr(walkers.Dataset, "provenance", {"dataset": "runners"})
+    if change == "weights":
+        monkeypatch.setattr(Fitter, "digest", lambda fitter: "others")
     difference = {
         "epoch": "epoch: 1 -> 2",
         "parameter": "hpe.FittingEnergy.glide: (none) -> 0.5",
         "data": "data.dataset: walkers -> runners",
+        "weights": f"weights: {weights} -> others",
     }[change]
     message = (
         f"{tmp_path / 'results.h5'} was made with other settings ({difference}); restore these, "
@@ -179,6 +183,18 @@ def test_results_of_other_settings_are_kept(fit, problem, tmp_path, change, monk
     assert len(fits) == VIEWS
     assert settings["epoch"] == str(epoch)
     assert "hpe.infer.batch_frames" not in settings
+
+
+def test_two_do_not_fit_at_once(fit, tmp_path):
+    message = (
+        rf"^{re.escape(str(tmp_path / 'results.h5'))} is being made by [^;]+; wait for it, or "
+        r"choose another hpe.PosePriorProblem.results\n"
+    )
+    with (
+        lock(tmp_path / ".results.h5.lock", pytest.fail),
+        pytest.raises(UserError, match=message),
+    ):
+        fit()
 
 
 def test_a_batch_has_a_frame_at_least(fit):
