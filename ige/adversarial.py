@@ -107,7 +107,9 @@ class AdversarialModel(keras.Model):
     def compile(self, optimizer, *args, **kwargs):
         """The critic's optimiser is another one of the same kind, with the same learning rate."""
         super().compile(optimizer, *args, **kwargs)
-        self.critic_optimizer = type(optimizer).from_config(optimizer.get_config())
+        # A number even where the generator's is a schedule, for `train_step` to set.
+        number = {"learning_rate": float(tf.convert_to_tensor(optimizer.learning_rate))}
+        self.critic_optimizer = type(optimizer).from_config(optimizer.get_config() | number)
         self.critic_optimizer.build(self.critic.trainable_variables)
 
     def get_compile_config(self):

@@ -160,6 +160,19 @@ def test_the_critic_follows_the_learning_rate():
     assert model.critic.get_weights()[0].item() == pytest.approx(1.25)
 
 
+def test_the_critic_follows_a_schedule_of_the_generator():
+    """0.5, 0.25 after an update of the generator, which is every second step."""
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 1, 0.5, staircase=True)
+    critic = linear(1, [1], 0, "x")
+    model, found = known(critic, keras.optimizers.SGD(schedule), critic_steps=2), [1.0]
+    for _ in range(3):
+        step(model, [[1]], [[0]] if len(found) < 3 else [[1]])
+        found.append(critic.get_weights()[0].item())
+    rates = [float(model.optimizer.learning_rate), float(model.critic_optimizer.learning_rate)]
+    assert rates == [0.25, 0.25]
+    np.testing.assert_allclose(np.diff(found)[:2], [0.5, 0.5])
+
+
 def test_latents_are_drawn_anew_from_a_normal_distribution():
     model = known(linear(2, [1, 1], 0, "x"))
     first, second = (model.generate(2000).numpy() for _ in range(2))
