@@ -242,7 +242,7 @@ def adversarial_model(
         critic_steps: the same.
 
     Raises:
-        UserError: a value makes no sense.
+        UserError: a value makes no sense, or there are several devices.
     """
     if loss not in get_args(LossName):
         listed = ", ".join(get_args(LossName))
@@ -257,6 +257,11 @@ def adversarial_model(
         )
     if critic_steps < 1:
         raise UserError(f"adversarial_model.critic_steps: got {critic_steps}, expected at least 1")
+    if (replicas := tf.distribute.get_strategy().num_replicas_in_sync) > 1:
+        raise UserError(
+            f"adversarial_model: got {replicas} devices, expected one: each would draw the latents "
+            "of the others; leave strategy.distribution out"
+        )
     generator = problem.build_model(inference_fn)
     critic = critic_fn(tuple(problem.output_spec.shape))
     return AdversarialModel(generator, critic, loss, clip_value, gradient_penalty, critic_steps)

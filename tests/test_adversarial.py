@@ -5,10 +5,12 @@ import math
 import os
 import re
 import signal
+import types
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import toy
 
 from ige import training
@@ -316,3 +318,14 @@ def test_a_saved_model_generates_the_same(trained):
 def test_options_that_make_no_sense_are_refused(option, value, message):
     with pytest.raises(UserError, match=rf"^{re.escape('adversarial_model.' + message)}\n"):
         adversarial_model(NormalProblem(), make_generator, make_critic, **{option: value})
+
+
+def test_several_devices_are_refused(monkeypatch):
+    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
+    message = (
+        "adversarial_model: got 2 devices, expected one: each would draw the latents of the others; "
+        "leave strategy.distribution out"
+    )
+    with pytest.raises(UserError, match=rf"^{re.escape(message)}\n"):
+        adversarial_model(NormalProblem(), make_generator, make_critic)
