@@ -107,6 +107,11 @@ class AdversarialModel(keras.Model):
     def compile(self, optimizer, *args, **kwargs):
         """The critic's optimiser is another one of the same kind, with the same learning rate."""
         super().compile(optimizer, *args, **kwargs)
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            raise UserError(
+                "train.dtype_policy: got 'mixed_float16', expected 'mixed_bfloat16' or None: nothing "
+                "scales the losses of a generator and its critic"
+            )
         # A number even where the generator's is a schedule, for `train_step` to set.
         number = {"learning_rate": float(tf.convert_to_tensor(optimizer.learning_rate))}
         self.critic_optimizer = type(optimizer).from_config(optimizer.get_config() | number)

@@ -17,7 +17,7 @@ from ige import training
 from ige.adversarial import AdversarialModel, adversarial_model
 from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
-from ige.problem import Report, TfdsProblem
+from ige.problem import Report, TfdsProblem, precision
 
 LOG3 = math.log(3)
 
@@ -318,6 +318,18 @@ def test_a_saved_model_generates_the_same(trained):
 def test_options_that_make_no_sense_are_refused(option, value, message):
     with pytest.raises(UserError, match=rf"^{re.escape('adversarial_model.' + message)}\n"):
         adversarial_model(NormalProblem(), make_generator, make_critic, **{option: value})
+
+
+def test_losses_that_would_have_to_be_scaled_are_refused():
+    """Keras divides gradients by a scale that it expects the loss to have been multiplied by."""
+    message = (
+        "train.dtype_policy: got 'mixed_float16', expected 'mixed_bfloat16' or None: nothing scales "
+        "the losses of a generator and its critic"
+    )
+    with precision("mixed_float16"):
+        model = adversarial_model(NormalProblem(), make_generator, make_critic)
+        with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+            model.compile(keras.optimizers.RMSprop(1e-2))
 
 
 def test_several_devices_are_refused(monkeypatch):
