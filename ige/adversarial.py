@@ -107,7 +107,14 @@ class AdversarialModel(keras.Model):
     def compile(self, optimizer, *args, **kwargs):
         """The critic's optimiser is another one of the same kind, with the same learning rate."""
         super().compile(optimizer, *args, **kwargs)
-        self.critic_optimizer = type(optimizer).from_config(optimizer.get_config())
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            raise UserError(
+                "train.dtype_policy: got 'mixed_float16', expected 'mixed_bfloat16' or None: nothing "
+                "scales the losses of a generator and its critic"
+            )
+        # A number even where the generator's is a schedule, for `train_step` to set.
+        number = {"learning_rate": float(tf.convert_to_tensor(optimizer.learning_rate))}
+        self.critic_optimizer = type(optimizer).from_config(optimizer.get_config() | number)
         self.critic_optimizer.build(self.critic.trainable_variables)
 
     def get_compile_config(self):
@@ -240,7 +247,7 @@ def adversarial_model(
         critic_steps: the same.
 
     Raises:
-        UserError: a value makes no sense.
+        UserError: a value makes no sense, or there are several devices.
     """
     if loss not in get_args(LossName):
         listed = ", ".join(get_args(LossName))
@@ -255,6 +262,11 @@ def adversarial_model(
         )
     if critic_steps < 1:
         raise UserError(f"adversarial_model.critic_steps: got {critic_steps}, expected at least 1")
+    if (replicas := tf.distribute.get_strategy().num_replicas_in_sync) > 1:
+        raise UserError(
+            f"adversarial_model: got {replicas} devices, expected one: each would draw the latents "
+            "of the others; leave strategy.distribution out"
+        )
     generator = problem.build_model(inference_fn)
     critic = critic_fn(tuple(problem.output_spec.shape))
     return AdversarialModel(generator, critic, loss, clip_value, gradient_penalty, critic_steps)

@@ -5,17 +5,19 @@ import math
 import os
 import re
 import signal
+import types
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import toy
 
 from ige import training
 from ige.adversarial import AdversarialModel, adversarial_model
 from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
-from ige.problem import Report, TfdsProblem
+from ige.problem import Report, TfdsProblem, precision
 
 LOG3 = math.log(3)
 
@@ -158,6 +160,19 @@ def test_the_critic_follows_the_learning_rate():
     model.optimizer.learning_rate = 0.25
     step(model, [[1]], [[0]])
     assert model.critic.get_weights()[0].item() == pytest.approx(1.25)
+
+
+def test_the_critic_follows_a_schedule_of_the_generator():
+    """0.5, 0.25 after an update of the generator, which is every second step."""
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 1, 0.5, staircase=True)
+    critic = linear(1, [1], 0, "x")
+    model, found = known(critic, keras.optimizers.SGD(schedule), critic_steps=2), [1.0]
+    for _ in range(3):
+        step(model, [[1]], [[0]] if len(found) < 3 else [[1]])
+        found.append(critic.get_weights()[0].item())
+    rates = [float(model.optimizer.learning_rate), float(model.critic_optimizer.learning_rate)]
+    assert rates == [0.25, 0.25]
+    np.testing.assert_allclose(np.diff(found)[:2], [0.5, 0.5])
 
 
 def test_latents_are_drawn_anew_from_a_normal_distribution():
@@ -303,3 +318,26 @@ def test_a_saved_model_generates_the_same(trained):
 def test_options_that_make_no_sense_are_refused(option, value, message):
     with pytest.raises(UserError, match=rf"^{re.escape('adversarial_model.' + message)}\n"):
         adversarial_model(NormalProblem(), make_generator, make_critic, **{option: value})
+
+
+def test_losses_that_would_have_to_be_scaled_are_refused():
+    """Keras divides gradients by a scale that it expects the loss to have been multiplied by."""
+    message = (
+        "train.dtype_policy: got 'mixed_float16', expected 'mixed_bfloat16' or None: nothing scales "
+        "the losses of a generator and its critic"
+    )
+    with precision("mixed_float16"):
+        model = adversarial_model(NormalProblem(), make_generator, make_critic)
+        with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+            model.compile(keras.optimizers.RMSprop(1e-2))
+
+
+def test_several_devices_are_refused(monkeypatch):
+    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
+    message = (
+        "adversarial_model: got 2 devices, expected one: each would draw the latents of the others; "
+        "leave strategy.distribution out"
+    )
+    with pytest.raises(UserError, match=rf"^{re.escape(message)}\n"):
+        adversarial_model(NormalProblem(), make_generator, make_critic)

@@ -230,7 +230,7 @@ def test_fitting_with_what_is_no_prior_says_so(ige, models):
     assert err == (
         f"ige: {models / name / 'checkpoints/epoch-0001'} is no prior of poses, expected one, such "
         "as that of apo/h3m-big; to start where a network reads its parameters, see "
-        "hpe.infer.guess_model_id\n"
+        "hpe.Fitter.guess_model_id\n"
     )
 
 

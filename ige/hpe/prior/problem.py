@@ -247,7 +247,7 @@ class PosePriorProblem(TfdsProblem):
         if not isinstance(model, AdversarialModel):
             raise UserError(
                 f"{origin} is no prior of poses, expected one, such as that of apo/h3m-big; to "
-                "start where a network reads its parameters, see hpe.infer.guess_model_id"
+                "start where a network reads its parameters, see hpe.Fitter.guess_model_id"
             )
         super().check_model(model.generator, origin)
 
