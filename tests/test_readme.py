@@ -58,13 +58,15 @@ def test_every_command_is_run_by_a_test_or_the_makefile():
 
 IGE_COMMANDS = [command for command in COMMANDS if command.startswith("python -m ige")]
 # What takes minutes as typed, whatever the data: the steps of a prior, and of its fits.
+_FIT = [
+    f"{scope}LBFGS.{short}"
+    for scope in ("", "start/")
+    for short in ("max_iterations=5", "jit_compile=False")
+]
 SHORTER = {
     "train": ["train.steps_per_epoch=5", "train.jit_compile=False"],
-    "infer": [
-        f"{scope}LBFGS.{short}"
-        for scope in ("", "start/")
-        for short in ("max_iterations=5", "jit_compile=False")
-    ],
+    "infer": _FIT,
+    "predict": _FIT,
 }
 
 
