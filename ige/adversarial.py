@@ -109,8 +109,8 @@ class AdversarialModel(keras.Model):
         super().compile(optimizer, *args, **kwargs)
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             raise UserError(
-                "train.dtype_policy: got 'mixed_float16', expected 'mixed_bfloat16' or None: nothing "
-                "scales the losses of a generator and its critic"
+                "train.dtype_policy: got 'mixed_float16', expected 'mixed_bfloat16' or None: "
+                "nothing scales the losses of a generator and its critic"
             )
         # A number even where the generator's is a schedule, for `train_step` to set.
         number = {"learning_rate": float(tf.convert_to_tensor(optimizer.learning_rate))}

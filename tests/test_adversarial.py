@@ -323,8 +323,8 @@ def test_options_that_make_no_sense_are_refused(option, value, message):
 def test_losses_that_would_have_to_be_scaled_are_refused():
     """Keras divides gradients by a scale that it expects the loss to have been multiplied by."""
     message = (
-        "train.dtype_policy: got 'mixed_float16', expected 'mixed_bfloat16' or None: nothing scales "
-        "the losses of a generator and its critic"
+        "train.dtype_policy: got 'mixed_float16', expected 'mixed_bfloat16' or None: nothing "
+        "scales the losses of a generator and its critic"
     )
     with precision("mixed_float16"):
         model = adversarial_model(NormalProblem(), make_generator, make_critic)
@@ -336,8 +336,8 @@ def test_several_devices_are_refused(monkeypatch):
     strategy = types.SimpleNamespace(num_replicas_in_sync=2)
     monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
     message = (
-        "adversarial_model: got 2 devices, expected one: each would draw the latents of the others; "
-        "leave strategy.distribution out"
+        "adversarial_model: got 2 devices, expected one: each would draw the latents of the others"
+        "; leave strategy.distribution out"
     )
     with pytest.raises(UserError, match=rf"^{re.escape(message)}\n"):
         adversarial_model(NormalProblem(), make_generator, make_critic)
