@@ -154,7 +154,14 @@ class Fitter:
         return digest.hexdigest()[:16]
 
     def start(self, views: Sequence[View]) -> list[Motion]:
-        """Returns where the search for the motion of each view (frames, ...) begins."""
+        """Returns where the search for the motion of each view (frames, ...) begins.
+
+        A frame in which nothing is seen begins as the nearest one in which something is.
+        """
+        return [_bridged(*each) for each in zip(self._guesses(views), views, strict=True)]
+
+    def _guesses(self, views: Sequence[View]) -> list[Motion]:
+        """Returns where frames would begin, each by what is seen in it."""
         if self._guess is not None:
             return self._guessed(views)
         if not self._starts:
@@ -217,6 +224,15 @@ class Fitter:
         motion = Motion(*(padded(*field) for field in fields[:3]), np.stack(fields[3]))
         rows = pack(motion, observation.start_size)
         return self.minimiser.minimise(self.energy, rows, observation, progress), observation
+
+
+def _bridged(motion: Motion, view: View) -> Motion:
+    """Returns a motion (frames, ...) that stands still where nothing is seen."""
+    seen = np.flatnonzero(np.isfinite(view.keypoints).all(axis=-1).any(axis=1))
+    if not len(seen):  # `observe` refuses it
+        return motion
+    nearest = np.searchsorted((seen[1:] + seen[:-1]) / 2, np.arange(len(view.keypoints)))
+    return Motion(*(field[seen[nearest]] for field in motion[:3]), motion.size)
 
 
 def fitted(
