@@ -222,6 +222,20 @@ def test_every_reader_of_a_prior_trains_evaluates_and_starts_a_fit(ige, models, 
     assert out.splitlines()[-1] == str(models / "apo/h3m-big" / f"{reader}.h5")
 
 
+def test_a_reader_of_another_prior_is_refused(ige, models):
+    train_base(ige, models, "apo/h3m-big-ige4")
+    if not Checkpoints(models / "apo/h3m-small").epochs():
+        assert ige("apo/h3m-small", "train", "--epochs=1")[0] == 0
+    bindings = ["hpe.Fitter.guess_model_id = 'h3m-big-guess'", "hpe.infer.overwrite = True"]
+    status, _, err = ige("apo/h3m-small", "infer", bindings=bindings)
+    assert status == 2
+    assert err == (
+        f"ige: hpe.Fitter.guess_model_id: {models / 'apo/h3m-big-guess'} was trained with "
+        "hpe.PosePriorProblem.latents = 32, here it is 8; name a run that was trained with the "
+        "same\n"
+    )
+
+
 def test_fitting_with_what_is_no_prior_says_so(ige, models):
     name = "apo/h3m-big-guess"
     train_base(ige, models, "apo/h3m-big-ige4")

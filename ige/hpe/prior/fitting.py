@@ -17,6 +17,7 @@ from ige.adversarial import AdversarialModel
 from ige.errors import UserError
 from ige.geometry.cameras import Camera
 from ige.geometry.units import MM_PER_METRE
+from ige.hpe.models.guess import AS_THE_PRIOR
 from ige.hpe.prior import starts as first_guesses
 from ige.hpe.prior.energy import FittingEnergy, Motion, Observation, pack, unpack
 from ige.hpe.prior.guess import levelled
@@ -264,7 +265,7 @@ def _load_guess(model_id: str | None, joints: int) -> keras.Model | None:
     """Returns the part of a trained network that reads a prior's parameters from so many joints."""
     if model_id is None:
         return None
-    network, _ = transfer.load("apo", model_id, "hpe.Fitter.guess_model_id")
+    network, _ = transfer.load("apo", model_id, "hpe.Fitter.guess_model_id", AS_THE_PRIOR)
     if "states" not in {layer.name for layer in network.layers}:
         raise UserError(
             f"hpe.Fitter.guess_model_id: got {model_id!r}, which reads no parameters of a prior, "
