@@ -236,6 +236,19 @@ def test_a_reader_of_another_prior_is_refused(ige, models):
     )
 
 
+def test_a_reader_does_not_go_on_with_other_2d_poses(ige, models):
+    name = "apo/h3m-big-guess"
+    train_base(ige, models, "apo/h3m-big-ige4")
+    bindings = ["hpe.PosePriorProblem.keypoint_noise = 5.0"]
+    status, _, err = ige(name, "train", "--epochs=3", bindings=bindings)
+    assert status == 2
+    assert err == (
+        f"ige: {models / name} was trained with another config (hpe.PosePriorProblem.keypoint_noise"
+        ": 0.0 -> 5.0); restore these values, choose another default_model_dir.model_id, or start "
+        'over with --gin_param="train.overwrite=True"\n'
+    )
+
+
 def test_fitting_with_what_is_no_prior_says_so(ige, models):
     name = "apo/h3m-big-guess"
     train_base(ige, models, "apo/h3m-big-ige4")
