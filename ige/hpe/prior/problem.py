@@ -175,8 +175,9 @@ class PosePriorProblem(TfdsProblem):
         recorded = self.dataset.sequences("train")
         if not self._held_out:
             return recorded if split == "train" else []
-        every = max(2, round(1 / self._held_out))
-        chosen = [i for i in range(len(recorded)) if (i % every == every - 1) == (split != "train")]
+        # How many of the first i are held out grows with i.
+        held_out = [int(i * self._held_out) for i in range(len(recorded) + 1)]
+        chosen = [i for i, step in enumerate(np.diff(held_out)) if step == (split != "train")]
         if not chosen:
             raise UserError(
                 f"hpe.PosePriorProblem.held_out: got {self._held_out} of {len(recorded)} training "
