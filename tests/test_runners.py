@@ -261,6 +261,23 @@ def test_fitting_with_what_is_no_prior_says_so(ige, models):
     )
 
 
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ("validation", "infer.split: got 'validation', which has no sequences; choose another"),
+        (
+            "Test",
+            "hpe.infer.split: got 'Test', expected one of 'test', 'validation', 'train'; did you "
+            "mean test?",
+        ),
+    ],
+)
+def test_a_split_of_nothing_is_not_fitted(ige, models, split, message):
+    train_base(ige, models, "apo/h3m-big-guess")
+    status, _, err = ige("apo/h3m-big", "infer", bindings=[f"hpe.infer.split = {split!r}"])
+    assert (status, err) == (2, f"ige: {message}\n")
+
+
 def test_a_prior_draws_what_it_makes(ige, models):
     train_base(ige, models, "apo/h3m-big-guess")
     status, out, err = ige("apo/h3m-big", "vis")
