@@ -189,6 +189,7 @@ def test_every_prior_trains_continues_fits_and_evaluates(ige, models, name):
     evaluated = assert_evaluated(models / name, out)
     assert evaluated["epoch"] == 2
     assert evaluated["fitted_with"]["epoch"] == "2"
+    assert "test: fitted with epoch 2 at " in out
     assert evaluated["fitted_with"]["hpe.FittingEnergy.consistency"] == "1.0"
 
 

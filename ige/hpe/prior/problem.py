@@ -363,7 +363,7 @@ class PosePriorProblem(TfdsProblem):
             views, [fit.poses.astype(np.float64) / MM_PER_METRE for fit in fitted]
         )
         rate = figures["poses"] / seconds
-        text = f"{split}: fitted at {rate:,.0f} frames/s; {text}"
+        text = f"{split}: fitted with epoch {settings['epoch']} at {rate:,.0f} frames/s; {text}"
         return Report(text, figures | {"fitted_with": settings})
 
     def measure(
