@@ -153,9 +153,14 @@ class RunRecord:
         """
         folder = self._path.parent
         replaceable = self._problem.data_selectors | {"data"} if for_evaluation else frozenset()
-        old, new = self.read()["parameters"], self._current(with_data)
-        if not with_data:
-            old = {key: value for key, value in old.items() if not key.startswith("data.")}
+        new = self._current(with_data)
+        # Of another problem than that which was trained, other parameters may be free.
+        old = {
+            key: value
+            for key, value in self.read()["parameters"].items()
+            if key not in self._problem.free_parameters
+            and (with_data or not key.startswith("data."))
+        }
         different = {
             key: (old.get(key, _ABSENT), new.get(key, _ABSENT))
             for key in sorted(old.keys() | new.keys())

@@ -189,6 +189,7 @@ def test_every_prior_trains_continues_fits_and_evaluates(ige, models, name):
     evaluated = assert_evaluated(models / name, out)
     assert evaluated["epoch"] == 2
     assert evaluated["fitted_with"]["epoch"] == "2"
+    assert "test: fitted with epoch 2 at " in out
     assert evaluated["fitted_with"]["hpe.FittingEnergy.consistency"] == "1.0"
 
 
@@ -222,6 +223,33 @@ def test_every_reader_of_a_prior_trains_evaluates_and_starts_a_fit(ige, models, 
     assert out.splitlines()[-1] == str(models / "apo/h3m-big" / f"{reader}.h5")
 
 
+def test_a_reader_of_another_prior_is_refused(ige, models):
+    train_base(ige, models, "apo/h3m-big-ige4")
+    if not Checkpoints(models / "apo/h3m-small").epochs():
+        assert ige("apo/h3m-small", "train", "--epochs=1")[0] == 0
+    bindings = ["hpe.Fitter.guess_model_id = 'h3m-big-guess'", "hpe.infer.overwrite = True"]
+    status, _, err = ige("apo/h3m-small", "infer", bindings=bindings)
+    assert status == 2
+    assert err == (
+        f"ige: hpe.Fitter.guess_model_id: {models / 'apo/h3m-big-guess'} was trained with "
+        "hpe.PosePriorProblem.latents = 32, here it is 8; name a run that was trained with the "
+        "same\n"
+    )
+
+
+def test_a_reader_does_not_go_on_with_other_2d_poses(ige, models):
+    name = "apo/h3m-big-guess"
+    train_base(ige, models, "apo/h3m-big-ige4")
+    bindings = ["hpe.PosePriorProblem.keypoint_noise = 5.0"]
+    status, _, err = ige(name, "train", "--epochs=3", bindings=bindings)
+    assert status == 2
+    assert err == (
+        f"ige: {models / name} was trained with another config (hpe.PosePriorProblem.keypoint_noise"
+        ": 0.0 -> 5.0); restore these values, choose another default_model_dir.model_id, or start "
+        'over with --gin_param="train.overwrite=True"\n'
+    )
+
+
 def test_fitting_with_what_is_no_prior_says_so(ige, models):
     name = "apo/h3m-big-guess"
     train_base(ige, models, "apo/h3m-big-ige4")
@@ -232,6 +260,23 @@ def test_fitting_with_what_is_no_prior_says_so(ige, models):
         "as that of apo/h3m-big; to start where a network reads its parameters, see "
         "hpe.Fitter.guess_model_id\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ("validation", "infer.split: got 'validation', which has no sequences; choose another"),
+        (
+            "Test",
+            "hpe.infer.split: got 'Test', expected one of 'test', 'validation', 'train'; did you "
+            "mean test?",
+        ),
+    ],
+)
+def test_a_split_of_nothing_is_not_fitted(ige, models, split, message):
+    train_base(ige, models, "apo/h3m-big-guess")
+    status, _, err = ige("apo/h3m-big", "infer", bindings=[f"hpe.infer.split = {split!r}"])
+    assert (status, err) == (2, f"ige: {message}\n")
 
 
 def test_a_prior_draws_what_it_makes(ige, models):

@@ -10,7 +10,7 @@ from ige.problem import InferenceFn, Tensors
 from ige.unroll import UnrolledOptimizer
 
 # What the poses of the prior mean.
-_AS_THE_PRIOR = tuple(
+AS_THE_PRIOR = tuple(
     f"hpe.PosePriorProblem.{name}"
     for name in ("skeleton", "latents", "scale_to_height", "center", "held_out")
 )
@@ -235,7 +235,7 @@ def get_refined_guess_inference(
     placed = PlacedPose(generator, output_spec.size, name="placed", trainable=False)
     reader = _reader(inputs, output_spec.latents, inference_fn)
     if guess_model_id is not None:
-        transfer.initialise(reader, "apo", guess_model_id, f"{name}.guess_model_id", _AS_THE_PRIOR)
+        transfer.initialise(reader, "apo", guess_model_id, f"{name}.guess_model_id", AS_THE_PRIOR)
     start = _on_ground(reader(inputs), placed, inputs, output_spec)
     # With a generator of its own: Keras loads a layer that two others hold into one of them.
     copy = keras.models.clone_model(generator)
@@ -253,7 +253,7 @@ def _generator(
     latent = {"latent": keras.Input((output_spec.latents,), name="latent")}
     generator = keras.Model(latent, generator_fn(latent, output_spec), name="generator")
     if model_id is not None:
-        transfer.initialise(generator, "apo", model_id, f"{owner}.init_model_id", _AS_THE_PRIOR)
+        transfer.initialise(generator, "apo", model_id, f"{owner}.init_model_id", AS_THE_PRIOR)
     generator.trainable = False
     return generator
 

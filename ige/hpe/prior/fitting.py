@@ -17,6 +17,7 @@ from ige.adversarial import AdversarialModel
 from ige.errors import UserError
 from ige.geometry.cameras import Camera
 from ige.geometry.units import MM_PER_METRE
+from ige.hpe.models.guess import AS_THE_PRIOR
 from ige.hpe.prior import starts as first_guesses
 from ige.hpe.prior.energy import FittingEnergy, Motion, Observation, pack, unpack
 from ige.hpe.prior.guess import levelled
@@ -154,7 +155,14 @@ class Fitter:
         return digest.hexdigest()[:16]
 
     def start(self, views: Sequence[View]) -> list[Motion]:
-        """Returns where the search for the motion of each view (frames, ...) begins."""
+        """Returns where the search for the motion of each view (frames, ...) begins.
+
+        A frame in which nothing is seen begins as the nearest one in which something is.
+        """
+        return [_bridged(*each) for each in zip(self._guesses(views), views, strict=True)]
+
+    def _guesses(self, views: Sequence[View]) -> list[Motion]:
+        """Returns where frames would begin, each by what is seen in it."""
         if self._guess is not None:
             return self._guessed(views)
         if not self._starts:
@@ -219,6 +227,15 @@ class Fitter:
         return self.minimiser.minimise(self.energy, rows, observation, progress), observation
 
 
+def _bridged(motion: Motion, view: View) -> Motion:
+    """Returns a motion (frames, ...) that stands still where nothing is seen."""
+    seen = np.flatnonzero(np.isfinite(view.keypoints).all(axis=-1).any(axis=1))
+    if not len(seen):  # `observe` refuses it
+        return motion
+    nearest = np.searchsorted((seen[1:] + seen[:-1]) / 2, np.arange(len(view.keypoints)))
+    return Motion(*(field[seen[nearest]] for field in motion[:3]), motion.size)
+
+
 def fitted(
     fitter: Fitter, views: Sequence[View], frames: int, progress: Progress | None = None
 ) -> Iterator[list[Fit]]:
@@ -248,7 +265,7 @@ def _load_guess(model_id: str | None, joints: int) -> keras.Model | None:
     """Returns the part of a trained network that reads a prior's parameters from so many joints."""
     if model_id is None:
         return None
-    network, _ = transfer.load("apo", model_id, "hpe.Fitter.guess_model_id")
+    network, _ = transfer.load("apo", model_id, "hpe.Fitter.guess_model_id", AS_THE_PRIOR)
     if "states" not in {layer.name for layer in network.layers}:
         raise UserError(
             f"hpe.Fitter.guess_model_id: got {model_id!r}, which reads no parameters of a prior, "

@@ -14,6 +14,15 @@ from ige.hpe.prior.problem import PosePriorProblem, View
 from ige.hpe.skeleton import Skeleton, conversion_matrix
 from ige.problem import Report, TfdsProblem
 
+# Parameters that say what the 2D poses are.
+_SEEN = frozenset(
+    {
+        "hpe.h3m_lift.keypoints",
+        "hpe.h3m_lift.detections",
+        "hpe.PosePriorProblem.keypoint_noise",
+    }
+)
+
 
 class GuessSpec(layers.PoseSpec):
     """Spec of a pose (joints, 3) in the levelled frame, and of the prior that it is made with.
@@ -59,7 +68,8 @@ class GuessProblem(TfdsProblem):
         super().__init__(prior.dataset)
         self.prior = prior
         self._loss_class = loss
-        self.free_parameters = prior.free_parameters
+        # What the prior does not see, but the network reads.
+        self.free_parameters = prior.free_parameters - _SEEN
         self.data_selectors = prior.data_selectors
 
     @property

@@ -3,7 +3,7 @@
 import pathlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import gin
 from tqdm import tqdm
@@ -28,7 +28,7 @@ def infer(
     problem: PosePriorProblem = gin.REQUIRED,
     fitter: type[Fitter] = gin.REQUIRED,
     checkpoint: str | int = "last",
-    split: str = "test",
+    split: Literal["test", "validation", "train"] = "test",
     batch_frames: int = 8192,
     overwrite: bool = False,
 ) -> None:
@@ -47,8 +47,8 @@ def infer(
         overwrite: start over.
 
     Raises:
-        UserError: results of other settings are there, a sequence without 2D poses, a number that
-            makes no sense, or there is no such trained prior.
+        UserError: results of other settings are there, a split without sequences, a sequence
+            without 2D poses, a number that makes no sense, or there is no such trained prior.
     """
     if batch_frames < 1:
         raise UserError(f"infer.batch_frames: got {batch_frames}, expected at least 1")
@@ -60,6 +60,8 @@ def infer(
         )
     path = model_dir / problem.results
     views = problem.views(split)
+    if not views:
+        raise UserError(f"infer.split: got {split!r}, which has no sequences; choose another")
     matrix = conversion_matrix(problem.skeleton, views[0].keypoint_skeleton)
     made = fitter(trained.model, matrix, problem.start_size)
     settings = _settings(problem) | {"epoch": str(trained.epoch), "weights": made.digest()}

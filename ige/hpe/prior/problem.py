@@ -170,8 +170,9 @@ class PosePriorProblem(TfdsProblem):
         recorded = self.dataset.sequences("train")
         if not self._held_out:
             return recorded if split == "train" else []
-        every = max(2, round(1 / self._held_out))
-        chosen = [i for i in range(len(recorded)) if (i % every == every - 1) == (split != "train")]
+        # How many of the first i are held out grows with i.
+        held_out = [int(i * self._held_out) for i in range(len(recorded) + 1)]
+        chosen = [i for i, step in enumerate(np.diff(held_out)) if step == (split != "train")]
         if not chosen:
             raise UserError(
                 f"hpe.PosePriorProblem.held_out: got {self._held_out} of {len(recorded)} training "
@@ -357,7 +358,7 @@ class PosePriorProblem(TfdsProblem):
             views, [fit.poses.astype(np.float64) / MM_PER_METRE for fit in fitted]
         )
         rate = figures["poses"] / seconds
-        text = f"{split}: fitted at {rate:,.0f} frames/s; {text}"
+        text = f"{split}: fitted with epoch {settings['epoch']} at {rate:,.0f} frames/s; {text}"
         return Report(text, figures | {"fitted_with": settings})
 
     def measure(

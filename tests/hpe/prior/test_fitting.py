@@ -1,5 +1,6 @@
 """Fitting of made-up recordings, of one kind after the other."""
 
+import functools
 import types
 
 import keras
@@ -9,9 +10,31 @@ import walkers
 
 from ige import transfer
 from ige.errors import UserError
+from ige.geometry import cameras
+from ige.geometry.cameras import Camera
 from ige.hpe.prior import starts
 from ige.hpe.prior.energy import FittingEnergy
-from ige.hpe.prior.fitting import Fitter, batches, observe
+from ige.hpe.prior.fitting import Fitter, batches, fitted, observe
+from ige.hpe.prior.problem import View
+from ige.hpe.skeleton import get_skeleton
+from ige.minimisers import LBFGS
+
+JOINTS = 4
+POSE = np.array([[0, 0, 0], [0.3, 0.1, 0.5], [-0.3, 0, 0.5], [0, -0.1, 1]])
+# World to camera: 4 m in front of the origin and 1 m above the floor, looks along the world's y.
+CAMERA = Camera(
+    np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0.0]]),
+    np.array([0, -4, 1.0]),
+    np.array([1000.0, 1100]),
+    np.array([500.0, 480]),
+    np.zeros(3),
+    np.zeros(2),
+)
+
+
+def view_of(keypoints, name="Walking"):
+    skeleton = get_skeleton("h36m_17")
+    return View("S9", "Walking", name, "a", CAMERA, np.asarray(keypoints), skeleton, 10.0)
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +162,52 @@ def test_a_guess_is_put_into_the_world(model, problem, monkeypatch):
         azimuth = np.arctan2(-ahead[:, 0], ahead[:, 1])
         difference = motion.heading - 0.25 - azimuth
         np.testing.assert_allclose(np.cos(difference), 1, atol=5e-3)
+
+
+@pytest.fixture(scope="module")
+def of_one_pose():
+    """Of a prior that has POSE alone."""
+    latent = keras.Input((2,), name="latent")
+    dense = keras.layers.Dense(JOINTS * 3)
+    pose = keras.layers.Reshape((JOINTS, 3))(dense(latent))
+    seen = keras.Input((JOINTS, 3))
+    model = types.SimpleNamespace(
+        generator=keras.Model({"latent": latent}, pose),
+        critic=keras.Model(seen, keras.layers.Dense(1)(keras.layers.Flatten()(seen))),
+    )
+    dense.set_weights([np.zeros((2, JOINTS * 3)), POSE.ravel()])
+    return Fitter(
+        model,
+        np.eye(JOINTS),
+        1.5,
+        energy=functools.partial(FittingEnergy, smoothness=1e-5),
+        minimiser=LBFGS(jit_compile=False),
+        start_minimiser=LBFGS(max_iterations=20, jit_compile=False),
+        starts=4,
+    )
+
+
+def test_frames_of_nothing_begin_where_the_nearest_are(of_one_pose, monkeypatch):
+    """Not over the origin, from where the motion would have to come back."""
+    monkeypatch.setattr(starts, "_ROWS", 32)
+    places = np.array([[1.0, 2], [1.2, 2], [9, 9], [9, 9], [9, 9], [2, 3], [9, 9]])
+    world = 1.5 * POSE + np.pad(places, ((0, 0), (0, 1)))[:, np.newaxis]
+    keypoints = cameras.project(cameras.world_to_camera(world, CAMERA), CAMERA).numpy()
+    keypoints[[2, 3, 4, 6]] = np.nan
+    (motion,) = of_one_pose.start([view_of(keypoints)])
+    nearest = [0, 1, 1, 1, 5, 5, 5]
+    np.testing.assert_allclose(motion.position, places[nearest], atol=1e-2)
+    np.testing.assert_array_equal(motion.heading, motion.heading[nearest])
+    np.testing.assert_allclose(np.cos(motion.heading), 1, atol=1e-4)
+    assert motion.latent.shape == (7, 2)
+
+
+def test_a_sequence_of_one_frame_is_fitted(of_one_pose, monkeypatch):
+    monkeypatch.setattr(starts, "_ROWS", 4)
+    world = 1.8 * POSE + [0.4, 1, 0]
+    keypoints = cameras.project(cameras.world_to_camera(world, CAMERA), CAMERA).numpy()
+    ((fit,),) = fitted(of_one_pose, [view_of(keypoints[np.newaxis])], 100)
+    np.testing.assert_allclose(fit.poses, 1000 * world[np.newaxis], atol=5)
+    assert float(fit.size) == pytest.approx(1800, abs=5)
+    np.testing.assert_allclose(fit.position, [[400, 1000]], atol=5)
+    assert fit.attributes["energy_smoothness"] == 0

@@ -1,5 +1,6 @@
 import dataclasses
 import re
+import types
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def recordings(problem, split):
     return {(view.subject, view.name) for view in problem.views(split)}
 
 
-@pytest.mark.parametrize(("share", "held_out"), [(0.1, 1), (0.2, 2), (0.34, 3), (0.9, 5)])
+@pytest.mark.parametrize(("share", "held_out"), [(0.1, 1), (0.2, 2), (0.34, 3), (0.9, 9)])
 def test_held_out_recordings_are_not_trained_on(share, held_out):
     problem = walkers.problem(held_out=share)
     train, validation = (recordings(problem, split) for split in ("train", "validation"))
@@ -295,3 +296,37 @@ def test_a_model_that_is_no_prior_is_refused():
 def test_skeletons_that_cannot_be_had_are_refused():
     with pytest.raises(UserError, match="h36m_17"):
         PosePriorProblem(walkers.Dataset(), skeleton="h36m_17", evaluation_skeleton="h36m_24")
+
+
+def split_of(count, held_out):
+    """Returns which of so many training sequences are held out, and which trained with."""
+    dataset = types.SimpleNamespace(
+        prepare=lambda: None, sequences=lambda split: list(range(count)) * (split == "train")
+    )
+    problem = PosePriorProblem(dataset, "h36m_17", held_out=held_out)
+    return problem._sequences("validation"), problem._sequences("train")
+
+
+@pytest.mark.parametrize(
+    ("count", "held_out", "expected"),
+    [
+        (20, 0.1, [9, 19]),
+        (12, 0.25, [3, 7, 11]),
+        (5, 0.4, [2, 4]),
+        (4, 0.75, [1, 2, 3]),
+        (6, 0, []),
+    ],
+)
+def test_as_many_sequences_are_held_out_as_are_asked_for(count, held_out, expected):
+    held, trained = split_of(count, held_out)
+    assert held == expected
+    assert trained == [i for i in range(count) if i not in expected]
+
+
+def test_holding_out_nothing_by_mistake_is_refused():
+    message = (
+        "hpe.PosePriorProblem.held_out: got 0.1 of 9 training sequences, which is none; choose "
+        "more, or 0"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        split_of(9, 0.1)
