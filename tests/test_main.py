@@ -54,7 +54,7 @@ def test_list_has_every_config_with_its_purpose(capsys):
         (
             ["--command=trian"],
             "ige: --command: got 'trian'; did you mean train?; commands: "
-            "train, evaluate, vis, predict, compare, prepare, list, print_config\n",
+            "train, evaluate, vis, infer, predict, compare, prepare, list, print_config\n",
         ),
         (
             ["--command=train"],
@@ -216,11 +216,12 @@ def test_print_config_is_complete_and_parses_back(capsys, tmp_path, name):
     assert status == 0
     keys = {line.partition(" = ")[0] for line in out.splitlines() if " = " in line}
     assert {"train.epochs", "train.jit_compile", "evaluate.split"} <= keys
-    assert {
-        "hpe.get_baseline_inference.residual",
-        "default_model_dir.base_dir",
-        "hpe.h3m_lift.data",
-    } <= keys
+    prior = name.startswith("apo/") and not re.search("-(guess|ige)", name)
+    network = (
+        "hpe.get_generator_inference.widths" if prior else "hpe.get_baseline_inference.residual"
+    )
+    dataset = "hpe.human_eva.data" if "eva" in name else "hpe.h3m_lift.data"
+    assert {network, dataset, "default_model_dir.base_dir"} <= keys
     before = {key: str(parameter) for key, parameter in parameters.resolved().items()}
     path = tmp_path / "whole.gin"
     path.write_text(out)

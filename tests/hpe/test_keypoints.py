@@ -405,8 +405,8 @@ def documents():
         "keypoints: got shape (1, 2), expected (frames, joints, 3) of x, y, confidence, or "
         "(frames, joints, 2)": {"keypoints": [[1, 2]], "skeleton": "coco_17"},
         "skeleton: got None, expected one of h36m_32, h36m_17, h36m_16, h36m_14, h36m_24, "
-        "martinez_16, mpii_16, coco_17, openpose_25, openpose_18, halpe_26; put it into the file "
-        "or set predict.skeleton": {"keypoints": [[[1, 2]]]},
+        "martinez_16, mpii_16, coco_17, openpose_25, openpose_18, halpe_26, eva_20, eva_16, "
+        "eva_15, eva_14; put it into the file or set predict.skeleton": {"keypoints": [[[1, 2]]]},
         "skeleton: got 'coco_71'; did you mean coco_17?": {
             "keypoints": [[[1, 2]]],
             "skeleton": "coco_71",
