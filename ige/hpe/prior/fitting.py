@@ -189,7 +189,14 @@ class Fitter:
             name: np.concatenate([getattr(view, name) for view in seen]).astype(np.float32)
             for name in ("directions", "camera_height")
         }
-        states = self._guess.predict(inputs, batch_size=_GUESSED_FRAMES, verbose=0)
+        # Not by `predict`, which takes longer to begin than a few thousand frames do.
+        pieces = range(0, len(inputs["camera_height"]), _GUESSED_FRAMES)
+        states = np.concatenate(
+            [
+                self._guess({k: v[i : i + _GUESSED_FRAMES] for k, v in inputs.items()})
+                for i in pieces
+            ]
+        )
         if states.ndim == 3:  # all iterates of a descent
             states = states[:, -1]
         ends = np.cumsum([len(view.keypoints) for view in views])[:-1]
