@@ -21,8 +21,8 @@ from ige.hpe.models.guess import AS_THE_PRIOR
 from ige.hpe.prior import starts as first_guesses
 from ige.hpe.prior.energy import FittingEnergy, Motion, Observation, pack, unpack
 from ige.hpe.prior.guess import levelled
-from ige.hpe.prior.problem import View
 from ige.hpe.prior.results import Fit
+from ige.hpe.prior.views import View
 from ige.minimisers import Minimiser, Minimum
 
 # Sequences are solved together with others of at least this share of their length.

@@ -10,7 +10,8 @@ from keras import tree
 from ige.hpe import layers
 from ige.hpe.losses import PoseLoss, PoseMetric
 from ige.hpe.prior.levelled import Levelled, level
-from ige.hpe.prior.problem import PosePriorProblem, View
+from ige.hpe.prior.problem import PosePriorProblem
+from ige.hpe.prior.views import View
 from ige.hpe.skeleton import Skeleton, conversion_matrix
 from ige.problem import Report, TfdsProblem
 

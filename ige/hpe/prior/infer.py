@@ -13,8 +13,9 @@ from ige.adversarial import AdversarialModel
 from ige.errors import UserError
 from ige.files import lock
 from ige.hpe.prior.fitting import Fitter, fitted
-from ige.hpe.prior.problem import PosePriorProblem, View
+from ige.hpe.prior.problem import PosePriorProblem
 from ige.hpe.prior.results import Fit, Parts
+from ige.hpe.prior.views import View
 from ige.hpe.skeleton import conversion_matrix
 
 # What changes how fast sequences are fitted, or which of them.

@@ -24,7 +24,8 @@ from ige.hpe.viewer import write_viewer
 from ige.problem import Pictures
 
 if TYPE_CHECKING:
-    from ige.hpe.prior.problem import PosePriorProblem, View
+    from ige.hpe.prior.problem import PosePriorProblem
+from ige.hpe.prior.views import View
 
 _SEED = 0
 _COLUMNS, _ROWS = 8, 4

@@ -17,8 +17,9 @@ from ige.hpe.lift import find_intrinsics
 from ige.hpe.people import Track
 from ige.hpe.predict import Camera, Prediction, check_finite, frame_names
 from ige.hpe.prior.fitting import Fitter, fitted
-from ige.hpe.prior.problem import PosePriorProblem, View
+from ige.hpe.prior.problem import PosePriorProblem
 from ige.hpe.prior.results import Fit
+from ige.hpe.prior.views import View
 from ige.hpe.skeleton import Skeleton, conversion_matrix, convert, obtainable
 
 # Fewer joints than that say little about a pose.

@@ -14,12 +14,12 @@ from ige.adversarial import AdversarialModel
 from ige.data import batches
 from ige.errors import UserError, nearest
 from ige.geometry import cameras
-from ige.geometry.cameras import Camera
 from ige.geometry.units import MM_PER_METRE
 from ige.hpe import layers, metrics
 from ige.hpe.data.builds import DATASETS, LOCATIONS
 from ige.hpe.prior import normalisation, quality, results
-from ige.hpe.skeleton import Skeleton, conversion_matrix, convert, get_skeleton
+from ige.hpe.prior.views import View
+from ige.hpe.skeleton import conversion_matrix, convert, get_skeleton
 from ige.problem import Pictures, Report, TfdsProblem
 
 _ERRORS = ("p_mpjpe", "sequence_p_mpjpe")
@@ -27,38 +27,6 @@ _START_HEIGHT = 1.65
 # Held-out poses that the quality is measured on, at most: it compares all pairs.
 _HELD_OUT_POSES = 1024
 _HELD_OUT_STEP = 25
-
-
-@dataclasses.dataclass(frozen=True)
-class View:
-    """What a camera sees of a sequence, and what is to be found out about it.
-
-    Attributes:
-        subject: who it is.
-        action: what they do.
-        name: of the sequence.
-        camera_id: of the camera.
-        camera: translation in metres.
-        keypoints: (n, 2D joints, 2) pixels; NaN where a joint is not seen.
-        keypoint_skeleton: their joints.
-        frame_rate: frames per second.
-        poses: (n, J, 3) metres, world frame, in the prior's skeleton; only to measure errors.
-    """
-
-    subject: str
-    action: str
-    name: str
-    camera_id: str
-    camera: Camera
-    keypoints: np.ndarray
-    keypoint_skeleton: Skeleton
-    frame_rate: float
-    poses: np.ndarray | None = None
-
-    @property
-    def key(self) -> str:
-        """Name of the view, of which there is one per data set."""
-        return f"{self.subject} {self.name} {self.camera_id}"
 
 
 @gin.configurable(module="hpe")

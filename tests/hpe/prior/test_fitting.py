@@ -15,7 +15,7 @@ from ige.geometry.cameras import Camera
 from ige.hpe.prior import starts
 from ige.hpe.prior.energy import FittingEnergy
 from ige.hpe.prior.fitting import Fitter, batches, fitted, observe
-from ige.hpe.prior.problem import View
+from ige.hpe.prior.views import View
 from ige.hpe.skeleton import get_skeleton
 from ige.minimisers import LBFGS
 
