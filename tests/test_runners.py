@@ -250,18 +250,6 @@ def test_a_reader_does_not_go_on_with_other_2d_poses(ige, models):
     )
 
 
-def test_fitting_with_what_is_no_prior_says_so(ige, models):
-    name = "apo/h3m-big-guess"
-    train_base(ige, models, "apo/h3m-big-ige4")
-    status, _, err = ige(name, "infer")
-    assert status == 2
-    assert err == (
-        f"ige: {models / name / 'checkpoints/epoch-0001'} is no prior of poses, expected one, such "
-        "as that of apo/h3m-big; to start where a network reads its parameters, see "
-        "hpe.Fitter.guess_model_id\n"
-    )
-
-
 @pytest.mark.parametrize(
     ("split", "message"),
     [
