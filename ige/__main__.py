@@ -170,10 +170,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         reason = re.sub(r"^(\[Errno \d+\]|\{\{.*\}\}) ", "", first_line(error))
         print(f"ige: {reason}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         resumes = arguments.command in _RESUMING
         what = "goes on from what is saved" if resumes else "begins anew"
-        print(f"ige: interrupted; the same command {what}", file=sys.stderr)
+        # A command that knows more says it.
+        print(
+            f"ige: interrupted; {error if error.args else f'the same command {what}'}",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

@@ -12,11 +12,10 @@ import gin
 from ige.errors import UserError, nearest
 from ige.figures import save
 from ige.files import write_text
-from ige.runs import default_model_dir, output_folder
+from ige.runs import default_model_dir, evaluated_variants, evaluation_file, output_folder
 
-_FILE = "evaluation.json"
 # Of the data, what does not tell whether errors on it are comparable.
-_COUNTS = ("frames", "recordings", "skipped")
+_COUNTS = ("frames", "recordings", "skipped", "left_out")
 Evaluations = dict[str, dict[str, Any]]
 
 
@@ -30,7 +29,9 @@ def compare(
 
     Args:
         output: folder for both; default: the folder of all runs.
-        runs: where they are below that folder: `hpe/b128-1`, or `hpe/<model id>`.
+        runs: where they are below that folder: `hpe/b128-1`, or `hpe/<model id>`. Of a run with
+            several evaluations all are shown, or the one that is named: `apo/h3m-big:ige4` for
+            evaluation-ige4.json.
         metrics: the metrics to show, as they are called in evaluation.json; the first is drawn.
             None for all that any of the runs has.
 
@@ -42,7 +43,9 @@ def compare(
             "compare.runs: got none, expected names of evaluated runs, such as "
             '--gin_param=\'compare.runs=("hpe/b128-1","hpe/b1024-2")\''
         )
-    evaluations = {run: _read(run) for run in runs}
+    evaluations = {
+        name: _read(name, path) for run in runs for name, path in _evaluated(run).items()
+    }
     chosen = _choose(metrics, evaluations)
     labels: dict[str, str] = {}
     for evaluation in evaluations.values():
@@ -58,29 +61,50 @@ def compare(
 
 
 def _base_dir() -> pathlib.Path:
-    """Returns the folder of all runs."""
+    """Returns the folder of all runs, whatever gin has for the folder and the name of one."""
     return default_model_dir("compare", subdir=".", model_id="compare").parent
 
 
-def _read(run: str) -> dict[str, Any]:
-    """Returns the evaluation of a run."""
-    # Whatever gin has for the folder and the name of one run.
-    path = _base_dir() / run / _FILE
+def _rows(run: str) -> dict[str, pathlib.Path]:
+    """Returns name -> file of every evaluation of a run: `apo/h3m-big`, `apo/h3m-big:ige4`."""
+    folder = _base_dir() / run
+    return {
+        f"{run}:{variant}" if variant else run: evaluation_file(folder, variant)
+        for variant in evaluated_variants(folder)
+    }
+
+
+def _evaluated(name: str) -> dict[str, pathlib.Path]:
+    """Returns name -> file of the evaluations that a run, or one evaluation of it, stands for.
+
+    Raises:
+        UserError: there are none.
+    """
+    run, _, variant = name.partition(":")
+    rows = _rows(run)
+    if variant:
+        rows = {name: rows[name]} if name in rows else {}
+    if not rows:
+        base = _base_dir()
+        runs = {path.parent.relative_to(base) for path in base.glob("*/*/evaluation*.json")}
+        known = [row for found in runs for row in _rows(found.as_posix())]
+        raise UserError(
+            f"compare.runs: {name} is not evaluated (no {evaluation_file(base / run, variant)}); "
+            f"run --command=evaluate for it, or choose another; {nearest(name, known)}"
+        )
+    return rows
+
+
+def _read(name: str, path: pathlib.Path) -> dict[str, Any]:
+    """Returns an evaluation."""
     try:
         evaluation = json.loads(path.read_bytes())
         if not _is_evaluation(evaluation):
             raise ValueError
-    except FileNotFoundError:
-        base = _base_dir()
-        known = [found.parent.relative_to(base).as_posix() for found in base.glob(f"*/*/{_FILE}")]
-        raise UserError(
-            f"compare.runs: {run} is not evaluated (no {path}); run --command=evaluate for it, or "
-            f"choose another; {nearest(run, known)}"
-        ) from None
     except ValueError as error:
         raise UserError(
-            f"{path} is damaged, or of an earlier version of ige; run --command=evaluate for {run} "
-            "again"
+            f"{path} is damaged, or of an earlier version of ige; run --command=evaluate for {name}"
+            " again"
         ) from error
     return evaluation
 
@@ -185,17 +209,32 @@ def _conditions(evaluation: dict[str, Any]) -> dict[str, str]:
 
 
 def _notes(evaluations: Evaluations) -> list[str]:
-    """Returns a line for each condition in which the runs were not evaluated alike."""
+    """Returns in what the runs were not evaluated alike: a line for each way it parts them."""
     conditions = {run: _conditions(evaluation) for run, evaluation in evaluations.items()}
-    notes = []
+    differing: dict[str, list[str]] = {}
     for key in dict.fromkeys(key for found in conditions.values() for key in found):
         groups: dict[str | None, list[str]] = {}
         for run, found in conditions.items():
             groups.setdefault(found.get(key), []).append(run)
         if len(groups) > 1:
             listed = "; ".join(", ".join(group) for group in groups.values())
-            notes.append(f"Not evaluated alike, compare with care: {key} differs ({listed}).")
-    return notes
+            differing.setdefault(listed, []).append(key)
+    return [
+        f"Not evaluated alike, compare with care: {_and(_telling(keys))} ({listed})."
+        for listed, keys in differing.items()
+    ]
+
+
+def _telling(keys: Sequence[str]) -> list[str]:
+    """Returns the conditions without those that follow: of another data set all of it differs."""
+    others = [key for key in keys if not key.startswith("data.")]
+    return [*others, "data.dataset"] if "data.dataset" in keys else list(keys)
+
+
+def _and(names: Sequence[str]) -> str:
+    """Returns "a differs", or "a, b and c differ"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last} differ" if first else f"{last} differs"
 
 
 def _draw(

@@ -1,15 +1,29 @@
-"""Ctrl-C and SIGTERM as a request that a loop looks at, not as an exception in its middle."""
+"""Ctrl-C and SIGTERM: a request that a loop looks at, or an exception where all is saved anyway."""
 
 import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Self
 
 _STDERR = 2
 SAID = "\nstopping: finishing the step, then saving (Ctrl-C: at once, without saving)\n"
 """What is printed when a stop is asked for."""
+
+
+@contextlib.contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Meanwhile SIGTERM raises KeyboardInterrupt: for work that may be cut off anywhere."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 class StopRequest:

@@ -65,11 +65,14 @@ class Problem(abc.ABC):
         judged_by: name of the figure that is lowest for the best epoch: 'loss' or a metric. Of
             held-out examples, if there are any; then a loss that sums over the batch will not do,
             because Keras weighs a smaller last batch less than its share.
+        variant: name of what is evaluated and drawn, where one trained model has several such: each
+            gets files of its own, `evaluation-<variant>.json`. Empty for the usual one.
     """
 
     free_parameters: frozenset[str] = frozenset()
     data_selectors: frozenset[str] = frozenset()
     judged_by: str = "loss"
+    variant: str = ""
 
     @property
     def has_validation(self) -> bool:

@@ -13,7 +13,13 @@ from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
 from ige.files import write_text
 from ige.problem import Problem, check_kind
-from ige.runs import RunRecord, default_model_dir, output_folder
+from ige.runs import (
+    RunRecord,
+    default_model_dir,
+    evaluation_file,
+    output_folder,
+    with_variant,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +107,8 @@ def evaluate(
 ) -> None:
     """Prints the table of errors of a trained model and writes it to evaluation.json.
 
+    What a `Problem.variant` names gets a file of its own, evaluation-<variant>.json.
+
     The data may differ from those of the training (another 2D source, say), and how the network
     was trained does not matter; what the network and the problem are may not differ.
 
@@ -132,7 +140,7 @@ def evaluate(
         "trained_with": trained.record["parameters"],
         "evaluated_with": {key: new for key, (_, new) in trained.differences.items()},
     }
-    path = model_dir / "evaluation.json"
+    path = evaluation_file(model_dir, problem.variant)
     write_text(path, json.dumps(evaluation, indent=2) + "\n")
     print(f"epoch {trained.epoch} of {model_dir}; figures in {path}")
 
@@ -152,7 +160,8 @@ def vis(
 
     Args:
         config_name: name of the experiment.
-        output: folder for the pictures; default: `vis` in the folder of the run.
+        output: folder for the pictures; default: `vis` in the folder of the run, or
+            `vis-<variant>`, see `Problem.variant`.
         problem: the data to predict.
         checkpoint: 'last', 'best' or the number of an epoch.
         split: 'test', 'validation' or 'train'.
@@ -168,7 +177,7 @@ def vis(
         figures.require_windows()
     trained = load_trained(config_name, problem, "vis", checkpoint)
     model_dir = default_model_dir(config_name)
-    folder = output_folder(output, model_dir / "vis")
+    folder = output_folder(output, model_dir / with_variant("vis", problem.variant))
     pictures = problem.vis(trained.model, split, batch_size, folder, example, model_dir)
     print(f"{split} by {trained.path}")
     for path in pictures.paths:

@@ -54,6 +54,23 @@ def default_model_dir(
     return pathlib.Path(base_dir).expanduser() / below / (model_id or name.name)
 
 
+def with_variant(name: str, variant: str) -> str:
+    """Returns the name of an output of a `Problem.variant`: `vis`, or `vis-<variant>`."""
+    return f"{name}-{variant}" if variant else name
+
+
+def evaluation_file(model_dir: pathlib.Path, variant: str) -> pathlib.Path:
+    """Returns the file that `evaluate` writes of a variant of a run."""
+    return model_dir / f"{with_variant('evaluation', variant)}.json"
+
+
+def evaluated_variants(model_dir: pathlib.Path) -> list[str]:
+    """Returns the variants of a run that have been evaluated, the usual one, '', first."""
+    usual = [""] if evaluation_file(model_dir, "").exists() else []
+    others = (path.stem for path in model_dir.glob("evaluation-*.json"))
+    return usual + sorted(stem.removeprefix("evaluation-") for stem in others)
+
+
 def output_folder(given: str | None, default: pathlib.Path) -> pathlib.Path:
     """Returns the folder of --output, made if there is none.
 

@@ -33,8 +33,10 @@ _OUTPUT = (
     "checkpoints",
     "config.json",
     "evaluation.json",
+    "evaluation-*.json",
     "results*.h5*",
     "vis",
+    "vis-*",
     "events.out.tfevents.*",
     ".trimmed",
 )

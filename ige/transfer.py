@@ -9,7 +9,7 @@ import keras
 
 from ige import configs, distribution, parameters, runs
 from ige.checkpoints import Checkpoints, Position
-from ige.errors import UserError
+from ige.errors import UserError, did_you_mean
 
 # What changes how a network is trained, but not what its weights mean.
 _TRAINING_ONLY = ("dropout_rate", "_initializer", "_regularizer", "freeze_batch_norm")
@@ -76,13 +76,17 @@ def load(
     checkpoints = Checkpoints(folder)
     epochs = checkpoints.epochs()
     if not epochs:
-        known = config in configs.list_configs(configs.config_folder())
-        command = f"python -m ige --gin_file={config if known else f'{task}/...'} --command=train"
-        if not known:
+        known = configs.list_configs(configs.config_folder())
+        command = f"python -m ige --gin_file={config if config in known else f'{task}/...'}"
+        command += " --command=train"
+        hint = ""
+        if config not in known:
             command += f" --gin_param=\"default_model_dir.model_id='{model_id}'\""
+            folders = (name.partition("/") for name in known)
+            hint = did_you_mean(model_id, [name for folder, _, name in folders if folder == task])
         raise UserError(
             f"{parameter}: no trained model {model_id!r} in {folder}; make it with `{command}` and "
-            "the --gin_param of this run, or name another run"
+            f"the --gin_param of this run, or name another run{hint and f': {hint}'}"
         )
     _check(runs.read_record(folder)["parameters"], folder, parameter, shared)
     return checkpoints.load_model(epochs[-1]), checkpoints.path(Position(epochs[-1]))

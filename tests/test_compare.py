@@ -31,10 +31,10 @@ def evaluation(mpjpe, parameters, seconds, **more):
 def runs(tmp_path):
     """Two evaluated runs in a folder of runs."""
 
-    def write(name, content):
+    def write(name, content, evaluation="evaluation"):
         folder = tmp_path / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "evaluation.json").write_text(json.dumps(content))
+        (folder / f"{evaluation}.json").write_text(json.dumps(content))
 
     write("hpe/small", evaluation(99.34, 43824, 65.4))
     write("hpe/large", evaluation(73.65, 4286512, 7384))
@@ -130,8 +130,8 @@ def test_runs_that_were_not_evaluated_alike_are_told_apart(compare, runs):
     _, out, _ = compare("hpe/small", "hpe/large", "hpe/other")
     notes = [line for line in out.splitlines() if line.startswith("Not evaluated alike")]
     assert notes == [
-        f"Not evaluated alike, compare with care: {what} differs (hpe/small, hpe/large; hpe/other)."
-        for what in ("split", "joints", "data.config", "data.files")
+        "Not evaluated alike, compare with care: split, joints, data.config and data.files differ "
+        "(hpe/small, hpe/large; hpe/other)."
     ]
     assert all(note in (runs.folder / "compare.md").read_text() for note in notes)
 
@@ -166,6 +166,18 @@ def test_runs_that_were_not_evaluated_alike_are_told_apart(compare, runs):
         (("hpe/small",), ("compare.run = 1",), "compare.run"),
         (("small",), (), "did you mean hpe/small"),
         (
+            ("hpe/small:ige5",),
+            (),
+            "compare.runs: hpe/small:ige5 is not evaluated (no {folder}/hpe/small/evaluation-ige5."
+            "json); run --command=evaluate for it, or choose another; did you mean hpe/small:ige4",
+        ),
+        (
+            ("hpe/nothing:ige4",),
+            (),
+            "{folder}/hpe/nothing/evaluation-ige4.json is damaged, or of an earlier version of "
+            "ige; run --command=evaluate for hpe/nothing:ige4 again",
+        ),
+        (
             ("hpe/nothing",),
             (),
             "compare.runs: none of hpe/nothing has an error that is a number; train and evaluate "
@@ -179,6 +191,9 @@ def test_mistakes_are_one_line(compare, runs, names, bindings, message):
     runs("hpe/old", {"mpjpe": 3.0})
     nothing = {"mpjpe": float("nan"), "auc": None}
     runs("hpe/nothing", evaluation(0, 1, 1, over_actions=nothing))
+    if any(":" in name for name in names):
+        runs("hpe/small", evaluation(0, 1, 1), "evaluation-ige4")
+        runs("hpe/nothing", {}, "evaluation-ige4")
     status, out, err = compare(*names, bindings=bindings)
     assert status == 2
     assert out == ""
@@ -217,6 +232,37 @@ def test_comparing_needs_no_tensorflow(runs):
     )
     assert finished.returncode == 0, finished.stderr
     assert re.search("hpe/small", finished.stdout)
+
+
+def test_data_sets_that_differ_do_so_in_all(compare, runs):
+    other = {"dataset": "human_eva", "config": "auto", "files": [], "left_out": {"test": 3}}
+    runs("apo/eva", evaluation(1, 2, 3, joints="15", data=other))
+    _, out, _ = compare("hpe/small", "apo/eva")
+    notes = [line for line in out.splitlines() if line.startswith("Not evaluated alike")]
+    assert notes == [
+        "Not evaluated alike, compare with care: joints and data.dataset differ (hpe/small; "
+        "apo/eva)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "shown"),
+    [
+        (("apo/prior",), ("apo/prior", "apo/prior:ige4", "apo/prior:mine")),
+        (("apo/prior:mine", "hpe/small"), ("apo/prior:mine", "hpe/small")),
+        (("apo/prior:mine", "apo/prior"), ("apo/prior:mine", "apo/prior", "apo/prior:ige4")),
+        (("apo/other",), ("apo/other:ige4",)),
+    ],
+)
+def test_every_evaluation_of_a_run_is_a_row(compare, runs, chosen, shown):
+    for name in ("evaluation-mine", "evaluation", "evaluation-ige4"):
+        runs("apo/prior", evaluation(1, 2, 3), name)
+    runs("apo/prior", {}, "evaluation_old")
+    runs("apo/other", evaluation(1, 2, 3), "evaluation-ige4")
+    status, out, err = compare(*chosen)
+    assert status == 0, err
+    rows = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("|")][2:]
+    assert rows == list(shown)
 
 
 def test_further_steps_than_in_training_are_told(compare, runs):

@@ -135,15 +135,20 @@ def test_mistakes_are_one_line_and_status_2(capsys, argv, message):
 
 
 @pytest.mark.parametrize(
-    ("command", "what"),
-    [("train", "goes on from what is saved"), ("predict", "begins anew"), ("list", "begins anew")],
+    ("command", "known", "said"),
+    [
+        ("train", (), "the same command goes on from what is saved"),
+        ("predict", (), "the same command begins anew"),
+        ("list", (), "the same command begins anew"),
+        ("infer", ("1 of 2 is saved",), "1 of 2 is saved"),
+    ],
 )
-def test_interruption_is_one_line_and_status_130(capsys, monkeypatch, command, what):
+def test_interruption_is_one_line_and_status_130(capsys, monkeypatch, command, known, said):
     def interrupt(*_):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(*known)
 
     monkeypatch.setattr(configs, "config_folder", interrupt)
-    expected = f"ige: interrupted; the same command {what}\n"
+    expected = f"ige: interrupted; {said}\n"
     flags = () if command == "list" else ("--gin_file=hpe/b128-1",)
     assert run(capsys, f"--command={command}", *flags) == (130, "", expected)
 

@@ -430,11 +430,14 @@ def test_overwrite_starts_over_and_says_what_it_removes(tmp_path, capsys):
     train(tmp_path, epochs=2)
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "evaluation-mine.json").write_text("{}")
+    (tmp_path / "vis-mine").mkdir()
     log = next(tmp_path.glob("events*"))
     capsys.readouterr()
     _, calls = train(tmp_path, epochs=1, overwrite=True)
     assert capsys.readouterr().out.startswith(
-        f"removing checkpoints, config.json, {log.name} of {tmp_path}, trained for 2 epochs\n"
+        f"removing checkpoints, config.json, evaluation-mine.json, vis-mine, {log.name} of "
+        f"{tmp_path}, trained for 2 epochs\n"
     )
     assert calls == ["write"]
     assert Checkpoints(tmp_path).epochs() == [1]

@@ -121,8 +121,8 @@ def killed():
     """Fits to the folder that is named on the command line; dies when a batch is written."""
     add = results.Parts.add
 
-    def die(*arguments):
-        add(*arguments)
+    def die(*arguments, **options):
+        add(*arguments, **options)
         os.kill(os.getpid(), signal.SIGKILL)
 
     results.Parts.add = die

@@ -109,9 +109,11 @@ class HpeProblem(TfdsProblem):
                 "standardised labels fix the scale"
             )
         self._loss_class = loss
-        self.skeleton = get_skeleton(skeleton)
-        self._projected = get_skeleton(input_skeleton)
-        self.evaluation_skeleton = get_skeleton(evaluation_skeleton)
+        self.skeleton = get_skeleton(skeleton, "hpe.HpeProblem.skeleton")
+        self._projected = get_skeleton(input_skeleton, "hpe.HpeProblem.input_skeleton")
+        self.evaluation_skeleton = get_skeleton(
+            evaluation_skeleton, "hpe.HpeProblem.evaluation_skeleton"
+        )
         conversion_matrix(self.skeleton, self.evaluation_skeleton)  # refuses what cannot be had
         self._root_relative = root_relative
         self._standardise = standardise

@@ -98,14 +98,14 @@ def _skeleton(name: str, tree: dict[str, str]) -> Skeleton:
 SKELETONS = {name: _skeleton(name, tree) for name, tree in TREES.items()}
 
 
-def get_skeleton(name: str) -> Skeleton:
-    """Returns the skeleton of a name.
+def get_skeleton(name: str, parameter: str = "skeleton") -> Skeleton:
+    """Returns the skeleton of a name; `parameter` is what the message calls it.
 
     Raises:
         UserError: there is no such skeleton.
     """
     if name not in SKELETONS:
-        raise UserError(f"skeleton: got {name!r}; {nearest(name, SKELETONS)}")
+        raise UserError(f"{parameter}: got {name!r}; {nearest(name, SKELETONS)}")
     return SKELETONS[name]
 
 

@@ -338,6 +338,11 @@ def difference(recorded: dict[str, Any], source: Source) -> str:
     return f"{', '.join(changed)} changed since it was made" if changed else ""
 
 
+def note_of_skipped(metadata: dict[str, Any]) -> list[str]:
+    """Returns what a summary says of the recordings that were left out: that there are some."""
+    return ["skipped recordings, which --command=prepare lists"] if metadata["skipped"] else []
+
+
 def check_choice(parameter: str, value: str, known: Sequence[str]) -> None:
     """Raises a UserError unless `value` is among those known of a parameter, 'h3m_lift.data'."""
     if value not in known:

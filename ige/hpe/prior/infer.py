@@ -1,15 +1,16 @@
 """`infer`: fits motions to the 2D poses of every sequence of a split."""
 
+import contextlib
+import functools
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import gin
 from tqdm import tqdm
 
 from ige import parameters
-from ige.adversarial import AdversarialModel
 from ige.errors import UserError
 from ige.files import lock
 from ige.hpe.prior.fitting import Fitter, fitted
@@ -17,16 +18,19 @@ from ige.hpe.prior.problem import PosePriorProblem
 from ige.hpe.prior.results import Fit, Parts
 from ige.hpe.prior.views import View
 from ige.hpe.skeleton import conversion_matrix
+from ige.interruption import sigterm_as_ctrl_c
+from ige.problem import Problem
 
 # What changes how fast sequences are fitted, or which of them.
 _FREE = ("hpe.infer.batch_frames", "hpe.infer.overwrite")
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 @gin.configurable(module="hpe", denylist=["load", "model_dir"])
 def infer(
     load: Callable[[PosePriorProblem, str | int], Any],
     model_dir: pathlib.Path,
-    problem: PosePriorProblem = gin.REQUIRED,
+    problem: Problem = gin.REQUIRED,
     fitter: type[Fitter] = gin.REQUIRED,
     checkpoint: str | int = "last",
     split: Literal["test", "validation", "train"] = "test",
@@ -40,7 +44,7 @@ def infer(
     Args:
         load: problem, checkpoint -> what `ige.runners.load_trained` returns.
         model_dir: folder of the run, which the results go to.
-        problem: the problem of the trained prior.
+        problem: what was trained: a `PosePriorProblem`, any other is refused.
         fitter: class of what fits them.
         checkpoint: 'last', 'best' or the number of an epoch.
         split: 'test', 'validation' or 'train'.
@@ -48,17 +52,15 @@ def infer(
         overwrite: start over.
 
     Raises:
-        UserError: results of other settings are there, a split without sequences, a sequence
-            without 2D poses, a number that makes no sense, or there is no such trained prior.
+        UserError: what was trained is no prior, results of other settings are there, a split
+            without sequences, a sequence without 2D poses, a number that makes no sense, or there
+            is no such trained prior.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, with what is saved.
     """
+    _check_prior(problem, model_dir.name)
     if batch_frames < 1:
         raise UserError(f"infer.batch_frames: got {batch_frames}, expected at least 1")
     trained = load(problem, checkpoint)
-    if not isinstance(trained.model, AdversarialModel):
-        raise UserError(
-            f"infer: {trained.path} is no prior, expected a network that generates poses; use a "
-            "config such as apo/h3m-big"
-        )
     path = model_dir / problem.results
     views = problem.views(split)
     if not views:
@@ -73,31 +75,65 @@ def infer(
             "hpe.PosePriorProblem.results"
         )
 
-    with lock(path.with_name(f".{path.name}.lock"), refuse):
-        parts = Parts(path)
+    parts = Parts(path)
+    again = "the same command, without infer.overwrite," if overwrite else "the same command"
+    with (
+        lock(path.with_name(f".{path.name}.lock"), refuse),
+        _counted_when_stopped(parts, len(views), again),
+    ):
         if overwrite:
             parts.remove()
         _check_settings(parts, settings)
-        finished = parts.keys()
-        left = [view for view in views if view.key not in finished]
-        if len(left) < len(views):
-            print(f"{len(views) - len(left)} of {len(views)} sequences were fitted before")
-        if left:
-            _fit(made, left, batch_frames, lambda fits: parts.add(fits, settings, problem.skeleton))
-        parts.join()
+        keep = functools.partial(parts.add, settings=settings, skeleton=problem.skeleton)
+        _fit_missing(made, views, batch_frames, parts, keep)
     print(path)
 
 
-def _fit(
-    fitter: Fitter, views: Sequence[View], frames: int, keep: Callable[[list[Fit]], None]
+def _check_prior(problem: Problem, run: str) -> None:
+    """Refuses what does not make a prior, such as what reads first guesses for one."""
+    if isinstance(problem, PosePriorProblem):
+        return
+    raise UserError(
+        f"infer: the problem of this config is a {type(problem).__name__}, which makes no prior, "
+        "expected one such as that of apo/h3m-big; to start fits where this network says, use "
+        f"--gin_file=apo/h3m-big --gin_param=\"hpe.Fitter.guess_model_id='{run}'\""
+    )
+
+
+def _fit_missing(
+    fitter: Fitter,
+    views: Sequence[View],
+    frames: int,
+    parts: Parts,
+    keep: Callable[[list[Fit]], None],
 ) -> None:
-    """Fits views, shows how far it is, and hands over what each batch gave."""
-    progress = _Progress(len(views))
-    with progress.bar:
-        for fits in fitted(fitter, views, frames, progress.within):
-            keep(fits)
-            progress.add(fits)
-    print(progress)
+    """Fits the views that no earlier call has fitted, and says how far it is."""
+    finished = parts.keys()
+    left = [view for view in views if view.key not in finished]
+    before = len(views) - len(left)
+    if before:
+        print(f"{before} of {len(views)} sequences were fitted before")
+    if left:
+        progress = _Progress(before, len(views))
+        with progress.bar:
+            for fits in fitted(fitter, left, frames, progress.within):
+                keep(fits)
+                progress.add(fits)
+        print(progress)
+    parts.join()
+    if left and before:
+        print(f"in all {parts.total()}")
+
+
+@contextlib.contextmanager
+def _counted_when_stopped(parts: Parts, total: int, again: str) -> Iterator[None]:
+    """Says how many sequences are saved where Ctrl-C or SIGTERM cuts a fit off."""
+    try:
+        with sigterm_as_ctrl_c():
+            yield
+    except KeyboardInterrupt:
+        saved = f"{len(parts.keys())} of {total} sequences are saved"
+        raise KeyboardInterrupt(f"{saved}; {again} goes on from there") from None
 
 
 def _settings(problem: PosePriorProblem) -> dict[str, str]:
@@ -130,26 +166,36 @@ def _check_settings(parts: Parts, settings: dict[str, str]) -> None:
 
 
 class _Progress:
-    """Shows how many sequences are fitted, frames per second, and the energy.
+    """Shows how many sequences are fitted, frames per second, and the energy: in a bar, or, where
+    no terminal is, in a line from time to time.
 
     Args:
-        views: how many sequences there are.
+        before: how many sequences were fitted before.
+        total: how many there are.
     """
 
-    def __init__(self, views: int):
-        self.bar = tqdm(total=views, desc="fitting", unit=" sequences", disable=None)
+    def __init__(self, before: int, total: int):
+        self.bar = tqdm(
+            initial=before, total=total, desc="fitting", unit=" sequences", disable=None
+        )
+        self._before = before
         self._sequences = self._frames = 0
         self._energy = 0.0
-        self._began = time.perf_counter()
+        self._began = self._said = time.perf_counter()
 
     def _rate(self) -> float:
         return self._frames / (time.perf_counter() - self._began)
 
     def within(self, sequences: int, energy: float) -> None:
         """Shows sequences of a batch that is being fitted."""
-        self.bar.n = self._sequences + sequences
-        energy += self._energy
-        self.bar.set_postfix_str(f"{self._rate():,.0f} frames/s, energy {energy:.4g}")
+        self.bar.n = self._before + self._sequences + sequences
+        rate = f"{self._rate():,.0f} frames/s, " if self._frames else ""
+        text = f"{rate}energy {self._energy + energy:.4g}"
+        self.bar.set_postfix_str(text)
+        now = time.perf_counter()
+        if self.bar.disable and now - self._said >= _SECONDS_BETWEEN_LINES:
+            print(f"{self.bar.n} of {self.bar.total} sequences, {text}", flush=True)
+            self._said = now
 
     def add(self, fits: Sequence[Fit]) -> None:
         """Counts finished sequences."""

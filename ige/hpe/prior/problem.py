@@ -18,6 +18,7 @@ from ige.geometry.units import MM_PER_METRE
 from ige.hpe import layers, metrics
 from ige.hpe.data.builds import DATASETS, LOCATIONS
 from ige.hpe.prior import normalisation, quality, results
+from ige.hpe.prior.results import variant_of
 from ige.hpe.prior.views import View
 from ige.hpe.skeleton import conversion_matrix, convert, get_skeleton
 from ige.problem import Pictures, Report, TfdsProblem
@@ -50,7 +51,8 @@ class PosePriorProblem(TfdsProblem):
         frame_rate: frames per second of what is fitted; must divide that of the recordings.
         keypoint_noise: deviation of normal noise on the 2D poses, pixels.
         results: name of the file, in the folder of the run, that `infer` writes what it fitted to
-            and `evaluate` and `vis` read.
+            and `evaluate` and `vis` read: results.h5, or results-<name>.h5, whose errors and
+            pictures go to evaluation-<name>.json and vis-<name>.
     """
 
     free_parameters = LOCATIONS | {
@@ -92,8 +94,10 @@ class PosePriorProblem(TfdsProblem):
             raise UserError(
                 f"hpe.PosePriorProblem.keypoint_noise: got {keypoint_noise}, expected at least 0"
             )
-        self.skeleton = get_skeleton(skeleton)
-        self.evaluation_skeleton = get_skeleton(evaluation_skeleton or skeleton)
+        self.skeleton = get_skeleton(skeleton, "hpe.PosePriorProblem.skeleton")
+        self.evaluation_skeleton = get_skeleton(
+            evaluation_skeleton or skeleton, "hpe.PosePriorProblem.evaluation_skeleton"
+        )
         conversion_matrix(self.skeleton, self.evaluation_skeleton)  # refuses what cannot be had
         self._center = [self.skeleton.index(joint) for joint in center]
         self.latents = latents
@@ -102,6 +106,7 @@ class PosePriorProblem(TfdsProblem):
         self._camera = camera
         self._frame_rate = frame_rate
         self._keypoint_noise = keypoint_noise
+        self.variant = variant_of(results)
         self.results = results
         self._known_heights: dict[str, dict[str, float]] = {}
 

@@ -18,6 +18,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,11 +26,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ige.data.damage import one_line
+from ige.data.damage import DAMAGE, one_line
 from ige.errors import UserError
 from ige.files import flush, write_bytes
 from ige.hpe.skeleton import Skeleton
 
+_NAME = re.compile(r"results(?:-([\w.+-]+))?\.h5")
 _ARRAYS = ("poses", "latents", "heading", "position", "size")
 
 
@@ -56,6 +58,21 @@ class Fit:
     attributes: dict[str, Any]
 
 
+def variant_of(name: str) -> str:
+    """Returns what results are called besides: 'mine' of results-mine.h5; see `Problem.variant`.
+
+    Raises:
+        UserError: that is no name for results.
+    """
+    matched = _NAME.fullmatch(name)
+    if not matched:
+        raise UserError(
+            f"hpe.PosePriorProblem.results: got {name!r}, expected results.h5 or a name such as "
+            "results-mine.h5"
+        )
+    return matched[1] or ""
+
+
 def _pack(fits: Sequence[Fit], settings: dict[str, Any], skeleton: Skeleton) -> bytes:
     """Returns a file of some fits."""
     packed = io.BytesIO()
@@ -79,10 +96,43 @@ def _opened(path: pathlib.Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # of the system, such as a full disk while parts are joined
+        # A KeyError shows what it says in quotes.
+        reason = error.args[0] if isinstance(error, KeyError) else error
         raise UserError(
-            f"{path} cannot be read: {one_line(error)}; remove it and run --command=infer again"
+            f"{path} is damaged: {one_line(reason)}; expected fits as --command=infer writes them; "
+            "remove this file and run --command=infer again"
         ) from error
+
+
+def _settings(file: h5py.File) -> dict[str, Any]:
+    """Returns what the fits of a file were made with."""
+    settings = json.loads(file.attrs["settings"])
+    if not isinstance(settings, dict) or "epoch" not in settings:
+        raise ValueError(f"the attribute settings has no epoch: {settings}")
+    return settings
+
+
+def _fit(key: str, group: h5py.Group, joints: int) -> Fit:
+    """Returns a fit of a file; poses have so many joints."""
+    fit = Fit(key, *(group[name][()] for name in _ARRAYS), dict(group.attrs))
+    n = len(fit.heading)
+    expected = {
+        "poses": (n, joints, 3),
+        "latents": (n, fit.latents.shape[-1]),
+        "heading": (n,),
+        "position": (n, 2),
+        "size": (),
+    }
+    for name, shape in expected.items():
+        if getattr(fit, name).shape != shape:
+            got = getattr(fit, name).shape
+            raise ValueError(f"{key}/{name} has the shape {got}, expected {shape}")
+    if "seconds" not in fit.attributes:
+        raise ValueError(f"{key} has no attribute seconds")
+    return fit
 
 
 def read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Fit]]:
@@ -96,12 +146,9 @@ def read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Fit]]:
         what = "was not finished" if unfinished else "has not been made"
         raise UserError(f"{path} {what}; run the same with --command=infer first")
     with _opened(path) as file:
-        settings = json.loads(file.attrs["settings"])
-        fits = {
-            key: Fit(key, *(group[name][()] for name in _ARRAYS), dict(group.attrs))
-            for key, group in file.items()
-        }
-    return settings, fits
+        joints = len(file.attrs["joints"])
+        fits = {key: _fit(key, group, joints) for key, group in file.items()}
+        return _settings(file), fits
 
 
 class Parts:
@@ -123,7 +170,7 @@ class Parts:
         for path in (self.path, *self._files()):
             if path.is_file():
                 with _opened(path) as file:
-                    return json.loads(file.attrs["settings"])
+                    return _settings(file)
         return None
 
     def keys(self) -> set[str]:
@@ -134,6 +181,13 @@ class Parts:
                 with _opened(path) as file:
                     found |= set(file)
         return found
+
+    def total(self) -> str:
+        """Returns how much the finished file has, in one line."""
+        with _opened(self.path) as file:
+            frames = sum(len(group["poses"]) for group in file.values())
+            energy = sum(group.attrs["energy"] for group in file.values())
+            return f"{len(file)} sequences, {frames:,} frames, energy {energy:.4g}"
 
     def remove(self) -> None:
         """Removes what is there, finished or not."""

@@ -236,21 +236,28 @@ def test_a_run_of_another_network_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "command"),
+    ("name", "command", "hint"),
     [
-        ("b128-1", "python -m ige --gin_file=hpe/b128-1 --command=train"),
+        ("b128-1", "python -m ige --gin_file=hpe/b128-1 --command=train", ""),
         (
-            "mine",
+            "own",
             "python -m ige --gin_file=hpe/... --command=train "
-            "--gin_param=\"default_model_dir.model_id='mine'\"",
+            "--gin_param=\"default_model_dir.model_id='own'\"",
+            "",
+        ),
+        (
+            "martines",
+            "python -m ige --gin_file=hpe/... --command=train "
+            "--gin_param=\"default_model_dir.model_id='martines'\"",
+            ": did you mean martinez?",
         ),
     ],
 )
-def test_a_missing_run_says_which_command_makes_it(name, command):
+def test_a_missing_run_says_which_command_makes_it(name, command, hint):
     message = (
         f"hpe.get_ige_inference.init_model_id: no trained model {name!r} in "
         f"{default_model_dir('hpe/' + name)}; make it with `{command}` and the --gin_param of this "
-        "run, or name another run"
+        f"run, or name another run{hint}"
     )
     with pytest.raises(UserError, match=exactly(message)):
         build(init_model_id=name)

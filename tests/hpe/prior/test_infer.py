@@ -1,8 +1,10 @@
 """Fitting of made-up recordings with a generator that is known by hand."""
 
+import itertools
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -10,11 +12,14 @@ import numpy as np
 import pytest
 import walkers
 
+from ige.__main__ import main
 from ige.errors import UserError
 from ige.files import lock
+from ige.hpe.losses import PoseLoss
 from ige.hpe.prior import infer as inference
 from ige.hpe.prior import results, starts
 from ige.hpe.prior.fitting import Fitter
+from ige.hpe.prior.guess import GuessProblem
 
 VIEWS = 4
 # Of 5, 5, 3 and 3 frames: three batches.
@@ -105,6 +110,11 @@ def test_what_is_fitted_is_not_fitted_again(fit, undisturbed, tmp_path, monkeypa
     assert capsys.readouterr().out.endswith(said)
 
 
+def len_of(key):
+    """Returns the frames of a view."""
+    return 5 if "Eating" in key else 3
+
+
 class StoppedError(Exception):
     """Stands for what ends a process."""
 
@@ -131,7 +141,13 @@ def test_a_fit_that_was_stopped_goes_on(fit, undisturbed, tmp_path, monkeypatch,
     capsys.readouterr()
     settings, fits = fit()
     out = capsys.readouterr().out
-    assert (f"{len(done)} of {VIEWS} sequences were fitted before\n" in out) == bool(done)
+    left = VIEWS - len(done)
+    frames, energy = (16 - sum(map(len_of, done))), r"energy [\d.e-]+"
+    fitted = rf"{left} sequences, {frames} frames, [\d,]+ frames/s, {energy}\n"
+    if done:
+        before = f"{len(done)} of {VIEWS} sequences were fitted before\n"
+        fitted = rf"{before}{fitted}in all {VIEWS} sequences, 16 frames, {energy}\n"
+    assert re.fullmatch(rf"{fitted}{re.escape(str(tmp_path / 'results.h5'))}\n", out)
     assert settings == undisturbed[0]
     assert [path.name for path in tmp_path.iterdir()] == ["results.h5"]
     assert_same(fits, undisturbed[1], 0.05 if done else None)
@@ -183,6 +199,67 @@ def test_results_of_other_settings_are_kept(fit, tmp_path, change, monkeypatch):
     assert len(fits) == VIEWS
     assert settings["epoch"] == str(epoch)
     assert "hpe.infer.batch_frames" not in settings
+
+
+@pytest.mark.parametrize(
+    ("number", "overwrite", "again"),
+    [
+        (signal.SIGINT, False, "the same command"),
+        (signal.SIGTERM, False, "the same command"),
+        (signal.SIGTERM, True, "the same command, without infer.overwrite,"),
+    ],
+)
+def test_a_signal_stops_and_says_what_is_saved(
+    fit, undisturbed, tmp_path, monkeypatch, number, overwrite, again
+):
+    minimise, calls = Fitter.fit, []
+
+    def stop(fitter, views, *rest):
+        calls.append(views)
+        if len(calls) == 2:
+            os.kill(os.getpid(), number)
+        return minimise(fitter, views, *rest)
+
+    monkeypatch.setattr(Fitter, "fit", stop)
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    message = f"^1 of {VIEWS} sequences are saved; {again} goes on from there$"
+    with pytest.raises(KeyboardInterrupt, match=message):
+        fit(overwrite=overwrite)
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert len(results.Parts(tmp_path / "results.h5").keys()) == 1
+    assert fit()[1].keys() == undisturbed[1].keys()
+
+
+def test_lines_tell_how_far_it_is_where_no_terminal_is(fit, monkeypatch, capsys):
+    """As if nine seconds passed between two looks at the clock: every second one is told."""
+    clock = itertools.count(0, 9)
+    monkeypatch.setattr(inference.time, "perf_counter", lambda: next(clock))
+    fit()
+    *lines, summary, _ = capsys.readouterr().out.splitlines()
+    assert summary.startswith(f"{VIEWS} sequences, 16 frames, ")
+    pattern = rf"\d of {VIEWS} sequences, (\d+ frames/s, )?energy [\d.e-]+"
+    assert lines
+    assert all(re.fullmatch(pattern, line) for line in lines)
+    counts = [int(line[0]) for line in lines]
+    assert counts == sorted(counts)
+
+
+def test_what_makes_no_prior_is_refused_before_it_is_loaded(problem, tmp_path):
+    reader = GuessProblem(problem, PoseLoss)
+    message = (
+        "infer: the problem of this config is a GuessProblem, which makes no prior, expected one "
+        "such as that of apo/h3m-big; to start fits where this network says, use "
+        "--gin_file=apo/h3m-big --gin_param=\"hpe.Fitter.guess_model_id='h3m-big-guess'\"\n"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        inference.infer(pytest.fail, tmp_path / "h3m-big-guess", reader, walkers.fitter)
+
+
+@pytest.mark.parametrize("name", ["apo/h3m-big-guess", "apo/h3m-big-ige4"])
+def test_the_configs_of_readers_say_at_once_that_they_make_no_prior(capsys, name):
+    assert main([f"--gin_file={name}", "--command=infer"]) == 2
+    message = "ige: infer: the problem of this config is a GuessProblem, which makes no prior, "
+    assert capsys.readouterr().err.startswith(message)
 
 
 def test_two_do_not_fit_at_once(fit, tmp_path):

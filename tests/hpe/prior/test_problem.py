@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import walkers
 
+from ige import runners, runs
 from ige.errors import UserError
 from ige.geometry import cameras
 from ige.hpe import metrics
 from ige.hpe.prior import normalisation, results
 from ige.hpe.prior.problem import PosePriorProblem
 from ige.hpe.skeleton import get_skeleton
+from ige.problem import Pictures
 
 # Recordings of walkers.Dataset: five of each training subject with 40 frames, two of the test's.
 FRAMES = 40
@@ -291,6 +293,34 @@ def test_a_model_that_is_no_prior_is_refused():
         problem.check_model(walkers.model().generator, "here")
     with pytest.raises(UserError, match=r"^here was trained on inputs \{'latent': \(2,\)\}"):
         walkers.problem(latents=3).check_model(walkers.model(), "here")
+
+
+@pytest.mark.parametrize("parameter", ["skeleton", "evaluation_skeleton"])
+def test_unknown_skeletons_are_refused(parameter):
+    message = f"hpe.PosePriorProblem.{parameter}: got 'h36m_18'; did you mean h36m_17 or "
+    with pytest.raises(UserError, match=f"^{message}"):
+        walkers.problem(**{parameter: "h36m_18"})
+
+
+@pytest.mark.parametrize("name", ["", "-mine"])
+def test_results_have_an_evaluation_and_pictures_of_their_own(fits, tmp_path, monkeypatch, name):
+    problem = walkers.problem(results=f"results{name}.h5")
+    fits(problem)
+    record = {"config": "apo/walkers", "parameters": {}}
+    trained = runners.Trained(walkers.model(), tmp_path, 3, 0.5, record, {})
+    monkeypatch.setattr(runners, "load_trained", lambda *_: trained)
+    monkeypatch.setattr(runners, "default_model_dir", lambda _: tmp_path)
+    before = set(tmp_path.iterdir())
+    drawn = []
+    monkeypatch.setattr(
+        PosePriorProblem, "vis", lambda *arguments: drawn.append(arguments[4]) or Pictures([], [])
+    )
+    runners.evaluate("apo/walkers", problem)
+    runners.vis("apo/walkers", problem=problem)
+    made = {path.name for path in set(tmp_path.iterdir()) - before}
+    assert made == {f"evaluation{name}.json", f"vis{name}"}
+    assert drawn == [tmp_path / f"vis{name}"]
+    assert runs.evaluated_variants(tmp_path) == [name.removeprefix("-")]
 
 
 def test_skeletons_that_cannot_be_had_are_refused():

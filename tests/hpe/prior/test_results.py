@@ -1,3 +1,4 @@
+import errno
 import re
 import shutil
 
@@ -18,7 +19,7 @@ def fit(key, frames=3):
     rng = np.random.default_rng(list(key.encode()))
     shapes = ((frames, 17, 3), (frames, 2), (frames,), (frames, 2), ())
     arrays = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
-    attributes = {"subject": "S9", "seconds": 0.25, "converged": True, "energy_prior": 1.5}
+    attributes = {"subject": "S9", "seconds": 0.25, "converged": True, "energy": 1.5}
     return Fit(key, *arrays, attributes)
 
 
@@ -119,28 +120,118 @@ def test_what_is_not_there_or_not_finished_is_not_read(parts):
         add(parts, "a")
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "other file"])
+def damaged(path, reason):
+    """Returns the pattern of the message about a damaged file."""
+    expected = (
+        "expected fits as --command=infer writes them; remove this file and run --command=infer "
+        "again"
+    )
+    return rf"^{re.escape(str(path))} is damaged: {reason}; {re.escape(expected)}$"
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def overwrite(path):
+    path.write_bytes(b"garbage")
+
+
+def replace(path):
+    with h5py.File(path, "w") as file:
+        file["x"] = 1
+
+
+def blank(path):
+    with h5py.File(path, "r+") as file:
+        file.attrs["settings"] = "{}"
+
+
+DAMAGES = {
+    cut: r"Unable to synchronously open file \(truncated file: eof = \d+, [^\n;]+\)",
+    overwrite: r"Unable to synchronously open file \(file signature not found\)",
+    replace: r"Unable to synchronously open attribute \(can't locate attribute: '\w+'\)",
+    blank: r"the attribute settings has no epoch: \{\}",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("where", ["file", "part"])
-def test_damage_is_one_line(parts, damage, where):
+def test_damage_is_one_line_until_the_file_is_removed(parts, damage, where):
     add(parts, "a")
+    add(parts, "b")
     path = parts.folder / "part-000001.h5"
     if where == "file":
         parts.join()
         path = parts.path
-    if damage == "other file":
-        with h5py.File(path, "w") as file:
-            file["x"] = 1
-    else:
-        path.write_bytes({"cut": path.read_bytes()[:-200], "garbage": b"garbage"}[damage])
-    message = rf"^{re.escape(str(path))} cannot be read: [^\n]+; remove it and run --command=infer"
-    with pytest.raises(UserError, match=rf"{message} again$"):
-        results.read(path) if where == "file" else parts.settings()
+    damage(path)
+    pattern = damaged(path, DAMAGES[damage])
+    with pytest.raises(UserError, match=pattern):
+        parts.settings()
+    if where == "file":
+        with pytest.raises(UserError, match=pattern):
+            results.read(path)
+    path.unlink()
+    assert parts.settings() == (SETTINGS if where == "part" else None)
+    assert parts.keys() == ({"b"} if where == "part" else set())
 
 
-def test_a_damaged_array_is_one_line(parts):
+@pytest.mark.parametrize(
+    ("what", "value", "reason"),
+    [
+        ("heading", None, r"[^\n;]*object 'heading' doesn't exist[^\n;]*"),
+        ("heading", np.zeros(4), r"a/poses has the shape \(3, 17, 3\), expected \(4, 17, 3\)"),
+        ("heading", 0.0, r"[^\n;]+"),
+        ("size", np.zeros(3), r"a/size has the shape \(3,\), expected \(\)"),
+        ("seconds", None, "a has no attribute seconds"),
+    ],
+)
+def test_a_damaged_fit_is_one_line(parts, what, value, reason):
     add(parts, "a")
     parts.join()
     with h5py.File(parts.path, "r+") as file:
-        del file["a/heading"]
-    with pytest.raises(UserError, match=rf"^{re.escape(str(parts.path))} cannot be read: "):
+        del (file["a"].attrs if what == "seconds" else file["a"])[what]
+        if value is not None:
+            file["a"][what] = value
+    with pytest.raises(UserError, match=damaged(parts.path, reason)):
         results.read(parts.path)
+
+
+def test_a_full_disk_is_no_damage(parts, monkeypatch):
+    add(parts, "a")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(h5py.Group, "copy", fail)
+        with pytest.raises(OSError, match="No space left on device"):
+            parts.join()
+    parts.join()
+    assert_whole(parts, "a")
+
+
+def test_the_total_is_that_of_the_file(parts):
+    add(parts, "a", "b")
+    parts.join()
+    add(parts, "c")
+    parts.join()
+    assert parts.total() == "3 sequences, 9 frames, energy 4.5"
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [("results.h5", ""), ("results-ige4.h5", "ige4"), ("results-a.b_c-1.h5", "a.b_c-1")],
+)
+def test_results_are_named_by_what_tells_them_apart(name, variant):
+    assert results.variant_of(name) == variant
+
+
+@pytest.mark.parametrize("name", ["", "mine.h5", "results-.h5", "results-a/b.h5", "results.json"])
+def test_other_names_are_refused(name):
+    message = (
+        f"hpe.PosePriorProblem.results: got {name!r}, expected results.h5 or a name such as "
+        "results-mine.h5"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        results.variant_of(name)

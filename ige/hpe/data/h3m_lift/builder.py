@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from ige.errors import UserError
+from ige.hpe.data.builds import note_of_skipped
 from ige.hpe.data.h3m_lift.checks import NUM_JOINTS, refuse_behind_camera
 from ige.hpe.data.h3m_lift.detections import EXCLUDED, Key
 from ige.hpe.data.h3m_lift.layouts import LAYOUTS, Record
@@ -254,7 +255,7 @@ def summary(config: str, metadata: dict[str, Any]) -> str:
             f"unused for want of poses {keypoints['views_without_poses']}"
         )
     parts += [f"excluded {text}" for text in keypoints.get("excluded", ())]
-    parts += [f"skipped {text}" for text in metadata["skipped"]]
+    parts += note_of_skipped(metadata)
     if missing := [subject for subject, count in recordings.items() if not count]:
         parts.append(f"NO RECORDINGS of {', '.join(missing)}: get the missing files")
     return "; ".join(parts)

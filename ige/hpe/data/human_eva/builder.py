@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from ige.errors import UserError
+from ige.hpe.data.builds import note_of_skipped
 from ige.hpe.data.h3m_lift.checks import refuse_behind_camera
 from ige.hpe.data.human_eva.layouts import Layout, Record, find_layout, missing_message
 from ige.hpe.data.human_eva.names import (
@@ -169,7 +170,7 @@ def summary(config: str, metadata: dict[str, Any]) -> str:
         f"left out for want of a pose: {left_out['train']:,} frames of train, "
         f"{left_out['test']:,} of test",
     ]
-    parts += [f"skipped {text}" for text in metadata["skipped"]]
+    parts += note_of_skipped(metadata)
     if missing := [subject for subject, count in recordings.items() if not count]:
         parts.append(f"NO RECORDINGS of {', '.join(missing)}: get the missing files")
     return "; ".join(parts)

@@ -92,7 +92,7 @@ def test_the_distribution(files, distribution, make, capsys):
     assert said.err == (
         "human_eva: built auto from human_eva files: 18 recordings (S1 6, S2 6, S3 6), 144 frames; "
         f"left out for want of a pose: {TRAINING + THIRD - 108:,} frames of train, "
-        f"{VALIDATION - 36:,} of test; skipped {DAMAGED}; skipped {MISSING}\n"
+        f"{VALIDATION - 36:,} of test; skipped recordings, which --command=prepare lists\n"
     )
     (distribution / "S1" / "Sync_Data" / "Walking_1_(C1).ofs").unlink()
     with pytest.raises(UserError, match=r"/Walking_1_\(C1\)\.ofs is missing: "):
