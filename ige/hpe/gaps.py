@@ -27,8 +27,13 @@ _HEAD_LENGTHS = {"nose": 0.32, "head_top": 0.54}
 _UNREPORTED = ("eye", "ear", "toe", "heel")
 
 
-def _over_time(points: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-    """Returns points (n, joints, 2) with gaps filled in linearly over time, ends held, by piece."""
+def over_time(points: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+    """Returns points (n, joints, 2) with gaps filled in linearly over time, ends held, by piece.
+
+    Args:
+        points: NaN where a joint is not seen; so they stay where it never is in a piece.
+        pieces: the first row of each.
+    """
     n = len(points)
     seen = np.isfinite(points[..., 0])
     rows = np.arange(n)[:, np.newaxis]
@@ -123,10 +128,10 @@ def fill(track: Track) -> tuple[np.ndarray, list[str]]:
     if missing.any():
         # Limbs go with the trunk: a hidden hand moves on with its owner.
         torso = [skeleton.index(joint) for joint in TORSO]
-        points[:, torso] = _over_time(points[:, torso], track.pieces)
+        points[:, torso] = over_time(points[:, torso], track.pieces)
         _refuse_without_torso(points, track)
         middle = points[:, torso].mean(axis=1, keepdims=True)
-        points = _over_time(points - middle, track.pieces) + middle
+        points = over_time(points - middle, track.pieces) + middle
         points[~missing] = track.points[~missing]  # bit for bit
     unseen = np.isnan(points[..., 0])
     ways = {"filled in over time": missing & ~unseen, **_straight_on(points, skeleton)}

@@ -42,6 +42,11 @@ class PoseSequence:
     cameras: dict[str, Camera]
     keypoints: dict[str, np.ndarray]
 
+    @property
+    def recording(self) -> str:
+        """Name of what was recorded without a break, of which this may be a part: 'Walking 1'."""
+        return self.name.partition(" chunk")[0]
+
 
 class Info(tfds.core.DatasetInfo):
     """The description of a build that Google has no copy of."""

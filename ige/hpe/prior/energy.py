@@ -3,6 +3,7 @@
 Jack et al., "Adversarially Parameterized Optimization for 3D Human Pose Estimation", 3DV 2017.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import gin
@@ -13,6 +14,7 @@ from ige.adversarial import AdversarialModel
 from ige.errors import UserError
 from ige.geometry import cameras
 from ige.geometry.cameras import Camera
+from ige.minimisers import Curvature
 
 TERMS = ("consistency", "critic", "smoothness", "glide", "prior")
 # Errors of an image are counted in thousands of pixels, as in the published code.
@@ -59,10 +61,10 @@ class Observation(NamedTuple):
 
 def pack(motion: Motion, start_size: np.ndarray) -> np.ndarray:
     """Returns a motion as the rows (batch, variables) that a minimiser takes; see `unpack`."""
-    batch = len(motion.size)
-    size = np.log(motion.size / start_size)
-    parts = (*(np.reshape(part, (batch, -1)) for part in motion[:3]), size[:, np.newaxis])
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    frames = [motion.latent, motion.heading[..., np.newaxis], motion.position]
+    states = np.concatenate(frames, axis=-1).reshape(len(motion.size), -1)
+    size = np.log(motion.size / start_size)[:, np.newaxis]
+    return np.concatenate([states, size], axis=1).astype(np.float32)
 
 
 def unpack(rows: tf.Tensor, latents: int, observation: Observation) -> Motion:
@@ -71,14 +73,11 @@ def unpack(rows: tf.Tensor, latents: int, observation: Observation) -> Motion:
     The last variable is the logarithm of the size over `start_size`: sizes are positive.
     """
     frames = (rows.shape[1] - 1) // (latents + 3)
-    ends = np.cumsum([frames * latents, frames, 2 * frames])
-    latent, heading, position = (
-        rows[:, start:end] for start, end in zip((0, *ends), ends, strict=False)
-    )
+    states = tf.reshape(rows[:, :-1], (-1, frames, latents + 3))
     return Motion(
-        tf.reshape(latent, (-1, frames, latents)),
-        heading,
-        tf.reshape(position, (-1, frames, 2)),
+        states[..., :latents],
+        states[..., latents],
+        states[..., latents + 1 :],
         observation.start_size * tf.exp(observation.size_is_free * rows[:, -1]),
     )
 
@@ -169,6 +168,37 @@ class FittingEnergy:
         points = tf.reshape(converted, (-1, frames * joints, 3))
         pixels = cameras.project(cameras.world_to_camera(points, camera), camera)
         return tf.reshape(pixels, (-1, frames, joints, 2))
+
+    def curvature(self, rows: tf.Tensor, observation: Any) -> Curvature:
+        """Returns Gauss and Newton's estimate of the Hessian: a block (latents + 3)^2 per frame.
+
+        Of consistency, smoothness and prior; without what ties a frame to others.
+        """
+        width = self.latents + 3
+        frames = (rows.shape[1] - 1) // width
+        # No frame's pose depends on another frame: each direction is that of all frames at once.
+        each = tf.eye(width + 1)
+        directions = tf.concat([tf.tile(each[:, :width], (1, frames)), each[:, width:]], axis=1)
+
+        def changes(direction: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            tangent = tf.broadcast_to(direction, tf.shape(rows))
+            with tf.autodiff.ForwardAccumulator(rows, tangent) as forward:
+                poses = self.poses(rows, observation)
+                pixels = self.project(poses, observation.camera)
+            return forward.jvp(pixels), forward.jvp(poses)
+
+        of_pixels, of_poses = tf.vectorized_map(changes, directions)
+        seen = observation.seen * (math.sqrt(self.weights["consistency"]) / _PIXELS)
+        # A frame inside a sequence has two neighbours.
+        tied = math.sqrt(2 * self.weights["smoothness"]) * observation.frame_rate
+        tied = tied[:, tf.newaxis] * observation.exists
+        parts = (of_pixels * seen[..., tf.newaxis], of_poses * tied[..., tf.newaxis, tf.newaxis])
+        parts = [tf.reshape(part, (*part.shape[:3], -1)) for part in parts]
+        slopes = tf.transpose(tf.concat(parts, axis=-1), (1, 2, 0, 3))
+        products = tf.matmul(slopes, slopes, transpose_b=True)
+        prior = np.repeat([self.weights["prior"], 0], [self.latents, 3])
+        blocks = products[..., :width, :width] + tf.constant(np.diag(prior), tf.float32)
+        return Curvature(blocks, tf.reduce_sum(products[..., width:, width], axis=1))
 
     def terms(
         self, rows: tf.Tensor, observation: Any, only_weighted: bool = False

@@ -27,7 +27,8 @@ from ige.minimisers import Minimiser, Minimum
 
 # Sequences are solved together with others of at least this share of their length.
 _SIMILAR = 0.7
-_GUESSED_FRAMES = 4096
+# Frames that are read together: a compiled call has always as many.
+_GUESSED_FRAMES = 2048
 
 Progress = Callable[[int, float], None]
 
@@ -142,7 +143,8 @@ class Fitter:
         self.start_size = start_size
         self._start_minimiser = start_minimiser
         self._starts = starts
-        self._guess = _load_guess(guess_model_id, len(to_keypoints))
+        self._guess = _load_guess(guess_model_id, model, len(to_keypoints))
+        self._read = tf.function(self._guess, autograph=False, jit_compile=True)
         self._seed = seed
 
     def digest(self) -> str:
@@ -184,28 +186,25 @@ class Fitter:
 
     def _guessed(self, views: Sequence[View]) -> list[Motion]:
         """Returns what a network reads from the 2D poses."""
-        seen = [levelled(view) for view in views]
+        seen = levelled(views)
         inputs = {
-            name: np.concatenate([getattr(view, name) for view in seen]).astype(np.float32)
-            for name in ("directions", "camera_height")
+            "directions": seen.directions.astype(np.float32),
+            "camera_height": seen.camera_height.astype(np.float32),
         }
-        # Not by `predict`, which takes longer to begin than a few thousand frames do.
-        pieces = range(0, len(inputs["camera_height"]), _GUESSED_FRAMES)
-        states = np.concatenate(
-            [
-                self._guess({k: v[i : i + _GUESSED_FRAMES] for k, v in inputs.items()})
-                for i in pieces
-            ]
-        )
+        count = len(seen.directions)
+        states = []
+        for first in range(0, count, _GUESSED_FRAMES):
+            # The last rows again rather than fewer, which would be compiled anew.
+            taken = np.minimum(np.arange(first, first + _GUESSED_FRAMES), count - 1)
+            states.append(self._read({name: values[taken] for name, values in inputs.items()}))
+        states = np.concatenate(states)[:count]
         if states.ndim == 3:  # all iterates of a descent
             states = states[:, -1]
+        heading, position = seen.to_world(states[:, -3], states[:, -2:])
         ends = np.cumsum([len(view.keypoints) for view in views])[:-1]
-        motions = []
-        for view, state in zip(seen, np.split(states, ends), strict=True):
-            heading, position = view.to_world(state[:, -3], state[:, -2:])
-            parts = (state[:, :-3], heading, position)
-            motions.append(Motion(*(p.astype(np.float32) for p in parts), self.start_size))
-        return motions
+        fields = (states[:, :-3], heading, position)
+        parts = (np.split(field.astype(np.float32), ends) for field in fields)
+        return [Motion(*each, self.start_size) for each in zip(*parts, strict=True)]
 
     def _at_rest(self, frames: int) -> Motion:
         """Returns the published start: every variable but the size is 0."""
@@ -268,7 +267,9 @@ def fitted(
             yield _fits(fitter.energy, own, minimum, observation, seconds)
 
 
-def _load_guess(model_id: str | None, joints: int) -> keras.Model | None:
+def _load_guess(
+    model_id: str | None, prior: AdversarialModel, joints: int
+) -> keras.Model | None:
     """Returns the part of a trained network that reads a prior's parameters from so many joints."""
     if model_id is None:
         return None
@@ -283,6 +284,13 @@ def _load_guess(model_id: str | None, joints: int) -> keras.Model | None:
         raise UserError(
             f"hpe.Fitter.guess_model_id: got {model_id!r}, which reads {trained} joints of a 2D "
             f"pose, expected the {joints} that are seen; leave it out"
+        )
+    weights = network.get_layer("placed").generator.get_weights()
+    pairs = zip(weights, prior.generator.get_weights(), strict=True)
+    if not all(np.array_equal(*pair) for pair in pairs):
+        raise UserError(
+            f"hpe.Fitter.guess_model_id: got {model_id!r}, which reads the parameters of another "
+            "prior than the one that is fitted, expected one trained with this; train it again"
         )
     return keras.Model(network.inputs, network.get_layer("states").output)
 

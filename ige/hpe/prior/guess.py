@@ -1,13 +1,14 @@
 """Learning to read the parameters of a pose prior from single 2D poses."""
 
 import pathlib
+from collections.abc import Sequence
 
 import gin
 import keras
 import numpy as np
 from keras import tree
 
-from ige.hpe import layers
+from ige.hpe import gaps, layers
 from ige.hpe.losses import PoseLoss, PoseMetric
 from ige.hpe.prior.levelled import Levelled, level
 from ige.hpe.prior.problem import PosePriorProblem
@@ -40,15 +41,21 @@ class GuessSpec(layers.PoseSpec):
         self.to_keypoints = conversion_matrix(prior.skeleton, keypoint_skeleton)
 
 
-def levelled(view: View) -> Levelled:
-    """Returns what a level camera would see of every frame of a view."""
-    frames = len(view.keypoints)
+def levelled(views: Sequence[View]) -> Levelled:
+    """Returns what a level camera would see of every frame of views, one after the other.
+
+    A joint that is not seen is put between where it is before and after.
+    """
+    frames = [len(view.keypoints) for view in views]
     camera = tree.map_structure(
-        lambda field: np.repeat(np.asarray(field)[np.newaxis], frames, axis=0), view.camera
+        lambda *fields: np.repeat(np.stack(fields), frames, axis=0),
+        *(view.camera for view in views),
     )
-    seen = np.isfinite(view.keypoints).all(axis=-1)
-    keypoints = np.where(seen[..., np.newaxis], view.keypoints, 0)
-    return level(keypoints, seen, camera)
+    keypoints = gaps.over_time(
+        np.concatenate([view.keypoints for view in views]), np.cumsum([0, *frames[:-1]])
+    )
+    seen = np.isfinite(keypoints).all(axis=-1)
+    return level(np.where(seen[..., np.newaxis], keypoints, 0), seen, camera)
 
 
 @gin.configurable(module="hpe")
@@ -107,11 +114,10 @@ class GuessProblem(TfdsProblem):
     def load_arrays(self, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
         rows = []
         for view in self.prior.views(split, everything=True):
-            seen = levelled(view)
-            rows.append((seen.directions, seen.camera_height, seen.from_world(view.poses)))
-        directions, heights, poses = (
-            np.concatenate(parts).astype(np.float32) for parts in zip(*rows, strict=True)
-        )
+            seen = levelled([view])
+            parts = (seen.directions, seen.camera_height, seen.from_world(view.poses))
+            rows.append([part.astype(np.float32) for part in parts])
+        directions, heights, poses = (np.concatenate(parts) for parts in zip(*rows, strict=True))
         return {"directions": directions, "camera_height": heights}, poses
 
     def report(
@@ -119,18 +125,12 @@ class GuessProblem(TfdsProblem):
     ) -> Report:
         """Returns the errors of the poses that are read, in mm, of the frames that `infer` fits."""
         views = self.prior.views(split)
-        seen = [levelled(view) for view in views]
-        inputs = {
-            name: np.concatenate([getattr(view, name) for view in seen]).astype(np.float32)
-            for name in self.input_spec
-        }
+        seen = levelled(views)
+        inputs = {name: getattr(seen, name).astype(np.float32) for name in self.input_spec}
         poses = model.predict(inputs, batch_size, verbose=0)
+        in_world = seen.poses_to_world(poses.astype(np.float64))
         ends = np.cumsum([len(view.poses) for view in views])[:-1]
-        in_world = [
-            view.poses_to_world(some.astype(np.float64))
-            for view, some in zip(seen, np.split(poses, ends), strict=True)
-        ]
-        text, figures = self.prior.measure(views, in_world)
+        text, figures = self.prior.measure(views, np.split(in_world, ends))
         return Report(f"{split}: {text}", figures)
 
     def postprocess(self, outputs: keras.KerasTensor) -> keras.KerasTensor:

@@ -45,7 +45,7 @@ class PosePriorProblem(TfdsProblem):
         latents: numbers that a pose is made from, `n_z` in the published code.
         scale_to_height: poses are in heights of the subject, else in metres.
         center: joints whose midpoint is over the origin.
-        held_out: share of the training sequences that the prior is measured on instead of trained
+        held_out: share of the training recordings that the prior is measured on instead of trained
             with; 0 to train with all and measure nothing.
         camera: id of the camera whose view is fitted; None for all.
         frame_rate: frames per second of what is fitted; must divide that of the recordings.
@@ -143,15 +143,19 @@ class PosePriorProblem(TfdsProblem):
         recorded = self.dataset.sequences("train")
         if not self._held_out:
             return recorded if split == "train" else []
-        # How many of the first i are held out grows with i.
-        held_out = [int(i * self._held_out) for i in range(len(recorded) + 1)]
-        chosen = [i for i, step in enumerate(np.diff(held_out)) if step == (split != "train")]
-        if not chosen:
+        # Drawn, since every so many-th would be of the same few actions; whole recordings, since
+        # the parts of one are alike.
+        recordings = sorted({(each.subject, each.recording) for each in recorded})
+        drawn = np.random.default_rng(0).permutation(len(recordings))
+        count = int(len(recordings) * self._held_out)
+        if not count:
             raise UserError(
-                f"hpe.PosePriorProblem.held_out: got {self._held_out} of {len(recorded)} training "
-                "sequences, which is none; choose more, or 0"
+                f"hpe.PosePriorProblem.held_out: got {self._held_out} of {len(recordings)} "
+                "training recordings, which is none; choose more, or 0"
             )
-        return [recorded[i] for i in chosen]
+        held_out = {recordings[i] for i in drawn[:count]}
+        wanted = split != "train"
+        return [s for s in recorded if ((s.subject, s.recording) in held_out) == wanted]
 
     def _converted(self, sequence: Any) -> np.ndarray:
         """Returns the poses (n, J, 3) of a recording, mm, float64."""

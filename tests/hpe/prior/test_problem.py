@@ -139,7 +139,7 @@ def test_numbers_that_make_no_sense_are_refused(changes, message):
 def test_a_share_of_no_sequence_is_refused():
     problem = walkers.problem(held_out=0.05)
     message = (
-        "hpe.PosePriorProblem.held_out: got 0.05 of 10 training sequences, which is none; choose "
+        "hpe.PosePriorProblem.held_out: got 0.05 of 10 training recordings, which is none; choose "
         "more, or 0"
     )
     with pytest.raises(UserError, match=f"^{message}$"):
@@ -355,7 +355,7 @@ def test_as_many_sequences_are_held_out_as_are_asked_for(count, held_out, expect
 
 def test_holding_out_nothing_by_mistake_is_refused():
     message = (
-        "hpe.PosePriorProblem.held_out: got 0.1 of 9 training sequences, which is none; choose "
+        "hpe.PosePriorProblem.held_out: got 0.1 of 9 training recordings, which is none; choose "
         "more, or 0"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
