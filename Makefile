@@ -31,7 +31,7 @@ demo: venv ## train a small pose lifter on generated data, print its errors, dra
 	$(DEMO) --command=vis
 
 test: lint ## check the style and run all tests
-	$(PYTHON) -m pytest --numprocesses=2 --dist=loadfile
+	$(PYTHON) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: venv ## check the style
 	$(PYTHON) -m ruff check .

@@ -7,6 +7,14 @@ import gin
 import numpy as np
 import pytest
 
+# What takes longest comes first, so that of several processes none is left with it in the end.
+LONG = ("test_runners.py", "test_readme.py", "test_kills.py", "test_training.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    first = {name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: first.get(item.path.name, len(LONG)))
+
 
 @pytest.fixture
 def rng() -> np.random.Generator:

@@ -11,8 +11,9 @@ from ige.errors import UserError
 NAMES = ("model.keras", "state.json")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model():
+    """Is saved by every test, and changed by none."""
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
     model.compile(optimizer=keras.optimizers.Adam(), loss="mse")
     model.train_on_batch(np.ones((4, 2)), np.ones((4, 1)))

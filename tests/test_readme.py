@@ -57,26 +57,30 @@ def test_every_command_is_run_by_a_test_or_the_makefile():
 
 
 IGE_COMMANDS = [command for command in COMMANDS if command.startswith("python -m ige")]
-# What takes minutes as typed, whatever the data: the steps of a prior, and of its fits.
+# What takes minutes as typed, whatever the data: the steps of a prior, and of its fits; XLA, for
+# each step down an energy.
 _FIT = [
     f"{scope}LBFGS.{short}"
     for scope in ("", "start/")
     for short in ("max_iterations=5", "jit_compile=False")
 ]
 SHORTER = {
-    "train": ["train.steps_per_epoch=5", "train.jit_compile=False"],
-    "infer": _FIT,
-    "predict": _FIT,
+    ("apo", "train"): ["train.steps_per_epoch=5", "train.jit_compile=False"],
+    ("apo", "infer"): _FIT,
+    ("apo", "predict"): _FIT,
+    **{("ige", name): ["UnrolledSGD.num_steps=2"] for name in ("train", "evaluate", "vis")},
 }
+EPOCHS = 3  # of the priors, which measure themselves after each; and in place of 200, the default
 
 
 def arguments_of(command):
-    """Returns the arguments as typed, and for a prior those that make it shorter."""
-    arguments = shlex.split(command)[3:]
-    if not any(argument.startswith("--gin_file=apo/") for argument in arguments):
-        return arguments
-    (name,) = (a.partition("=")[2] for a in arguments if a.startswith("--command="))
-    return arguments + [f"--gin_param={binding}" for binding in SHORTER.get(name, [])]
+    """Returns the arguments as typed, and those that make the long ones shorter."""
+    (name,) = re.findall(r"--command=(\w+)", command)
+    (method, *_) = re.findall("--gin_file=(?:hpe/)?([a-z]+)", command) or [None]
+    more = [f"--gin_param={binding}" for binding in SHORTER.get((method, name), [])]
+    if name == "train" and (method == "apo" or "--epochs" not in command):
+        more.append(f"--epochs={EPOCHS}")
+    return shlex.split(command)[3:] + more
 
 
 def test_commands_as_typed(home, monkeypatch, capsys):
@@ -97,7 +101,7 @@ def test_commands_as_typed(home, monkeypatch, capsys):
     assert (home / "pictures/poses.png").is_file()
     assert (home / "ige_models/compare.md").is_file()
     assert (home / "ige_models/hpe/b128-1-large-batches/checkpoints/epoch-0010").is_dir()
-    assert (home / "my/models_dir/hpe/b128-1/checkpoints/epoch-0200").is_dir()
+    assert (home / "my/models_dir/hpe/b128-1/checkpoints" / f"epoch-{EPOCHS:04}").is_dir()
     shutil.rmtree(home / "my")
 
 

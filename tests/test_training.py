@@ -60,6 +60,19 @@ def trained(tmp_path_factory):
     return folder, model
 
 
+@pytest.fixture(scope="module")
+def two_epochs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    train(folder, epochs=2)
+    return folder
+
+
+@pytest.fixture
+def run(two_epochs, tmp_path):
+    """A copy of a run of two epochs."""
+    return shutil.copytree(two_epochs, tmp_path / "run")
+
+
 def test_training_learns(trained):
     folder, _ = trained
     history = state(folder, 4).history
@@ -96,12 +109,10 @@ def test_an_epoch_has_a_step_at_least(tmp_path):
         train(tmp_path, steps_per_epoch=0)
 
 
-def test_the_time_of_a_training_goes_on(tmp_path):
+def test_the_time_of_a_training_goes_on(run):
     """It is in every checkpoint; what a run took before it was stopped counts too."""
-    train(tmp_path, epochs=1)
-    first = state(tmp_path, 1).seconds
-    assert first > 0
-    path = tmp_path / "checkpoints" / "epoch-0001"
+    assert state(run, 2).seconds > state(run, 1).seconds > 0
+    path = run / "checkpoints" / "epoch-0002"
     content = json.loads((path / "state.json").read_text())
     (path / "state.json").write_text(json.dumps(content | {"seconds": 1000.0}))
     sums = "".join(
@@ -109,8 +120,8 @@ def test_the_time_of_a_training_goes_on(tmp_path):
         for name in ("model.keras", "state.json")
     )
     (path / "SHA256SUMS").write_text(sums)
-    train(tmp_path, epochs=2)
-    assert 1000 < state(tmp_path, 2).seconds < 2000
+    train(run, epochs=3)
+    assert 1000 < state(run, 3).seconds < 2000
 
 
 class StopAt(keras.callbacks.Callback):
@@ -411,72 +422,67 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_with_no_usable_checkpoint_there_is_no_fresh_start(tmp_path):
-    train(tmp_path, epochs=2)
+def test_with_no_usable_checkpoint_there_is_no_fresh_start(run):
     names = ["epoch-0001", "epoch-0002"]
     for name in names:
-        flip(tmp_path / "checkpoints" / name / "model.keras")
+        flip(run / "checkpoints" / name / "model.keras")
     message = (
-        f"no checkpoint is usable: {tmp_path}/checkpoints/epoch-0002 is damaged: model.keras is "
-        f"not what was written; {tmp_path}/checkpoints/epoch-0001 is damaged: model.keras is not "
+        f"no checkpoint is usable: {run}/checkpoints/epoch-0002 is damaged: model.keras is "
+        f"not what was written; {run}/checkpoints/epoch-0001 is damaged: model.keras is not "
         'what was written; put a copy back, or start over with --gin_param="train.overwrite=True"'
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}\n"):
-        train(tmp_path, epochs=3)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == names
+        train(run, epochs=3)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == names
 
 
-def test_overwrite_starts_over_and_says_what_it_removes(tmp_path, capsys):
-    train(tmp_path, epochs=2)
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "evaluation-mine.json").write_text("{}")
-    (tmp_path / "vis-mine").mkdir()
-    log = next(tmp_path.glob("events*"))
+def test_overwrite_starts_over_and_says_what_it_removes(run, capsys):
+    (run / "config.json").write_text("{}")
+    (run / "notes.txt").write_text("mine")
+    (run / "evaluation-mine.json").write_text("{}")
+    (run / "vis-mine").mkdir()
+    log = next(run.glob("events*"))
     capsys.readouterr()
-    _, calls = train(tmp_path, epochs=1, overwrite=True)
+    _, calls = train(run, epochs=1, overwrite=True)
     assert capsys.readouterr().out.startswith(
         f"removing checkpoints, config.json, evaluation-mine.json, vis-mine, {log.name} of "
-        f"{tmp_path}, trained for 2 epochs\n"
+        f"{run}, trained for 2 epochs\n"
     )
     assert calls == ["write"]
-    assert Checkpoints(tmp_path).epochs() == [1]
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert Checkpoints(run).epochs() == [1]
+    assert (run / "notes.txt").read_text() == "mine"
     assert not log.exists()
 
 
-def test_a_start_without_the_checkpoints_of_before_is_said(tmp_path, capsys):
-    train(tmp_path, epochs=1)
-    (tmp_path / "config.json").write_text("{}")
-    shutil.rmtree(tmp_path / "checkpoints")
-    train(tmp_path, epochs=1)
-    said = f"{tmp_path} has no checkpoint yet: starting with the first step\n"
+def test_a_start_without_the_checkpoints_of_before_is_said(run, capsys):
+    (run / "config.json").write_text("{}")
+    shutil.rmtree(run / "checkpoints")
+    train(run, epochs=1)
+    said = f"{run} has no checkpoint yet: starting with the first step\n"
     assert said in capsys.readouterr().out
 
 
-def test_a_mistake_with_overwrite_removes_nothing(tmp_path):
-    train(tmp_path, epochs=1)
-    before = sorted(tmp_path.rglob("*"))
+def test_a_mistake_with_overwrite_removes_nothing(run):
+    before = sorted(run.rglob("*"))
 
     def broken(inputs, output_spec):
         raise UserError("no such network")
 
     with pytest.raises(UserError, match="no such network"):
-        train(tmp_path, inference_fn=broken, overwrite=True)
-    assert sorted(tmp_path.rglob("*")) == before
+        train(run, inference_fn=broken, overwrite=True)
+    assert sorted(run.rglob("*")) == before
 
 
-def test_another_config_is_refused_before_anything_is_renamed(tmp_path, monkeypatch):
-    train(tmp_path, epochs=2)
-    flip(tmp_path / "checkpoints" / "epoch-0002" / "model.keras")
+def test_another_config_is_refused_before_anything_is_renamed(run, monkeypatch):
+    flip(run / "checkpoints" / "epoch-0002" / "model.keras")
 
     def check(self):
         raise UserError("another config")
 
     monkeypatch.setattr(toy.Record, "check", check)
     with pytest.raises(UserError, match="another config"):
-        train(tmp_path, epochs=3)
-    assert Checkpoints(tmp_path).epochs() == [1, 2]
+        train(run, epochs=3)
+    assert Checkpoints(run).epochs() == [1, 2]
 
 
 def test_a_folder_that_another_process_trains_is_refused(tmp_path):
@@ -499,8 +505,7 @@ def test_a_stale_lock_is_not_in_the_way(tmp_path):
     assert not (tmp_path / ".lock").exists()
 
 
-def test_a_disk_that_is_full_leaves_the_checkpoint_before(tmp_path, monkeypatch):
-    train(tmp_path, epochs=1)
+def test_a_disk_that_is_full_leaves_the_checkpoint_before(run, monkeypatch):
     original = keras.Model.save
 
     def save(self, path):
@@ -509,13 +514,16 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before(tmp_path, monkeypatch)
 
     monkeypatch.setattr(keras.Model, "save", save)
     message = (
-        f"{tmp_path}/checkpoints/epoch-0002 cannot be saved: No space left on device; the "
+        f"{run}/checkpoints/epoch-0003 cannot be saved: No space left on device; the "
         "checkpoints before it are intact; mend that and run the same command again"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}\n"):
-        train(tmp_path, epochs=2)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch-0001"]
-    assert state(tmp_path, 1).epoch == 1
+        train(run, epochs=3)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        "epoch-0001",
+        "epoch-0002",
+    ]
+    assert state(run, 2).epoch == 2
 
 
 def test_two_schedules_of_the_learning_rate_are_refused(tmp_path):

@@ -347,9 +347,16 @@ def test_descent_leads_a_mirrored_pose_back_to_the_front():
     labels = tf.constant([[[0.0, 1.0, 5.0], [1.0, 0.0, 5.0]]])
     poses = tf.Variable(-labels + [[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]])
     optimizer = keras.optimizers.Adam(0.05)
-    for _ in range(600):
+    optimizer.build([poses])
+
+    @tf.function
+    def step():
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(pose_error(labels, poses, alignment="opt_scale", order=1))
         optimizer.apply_gradients([(tape.gradient(loss, poses), poses)])
+        return loss
+
+    for _ in range(600):
+        loss = step()
     assert (poses.numpy()[..., 2] > 0).all()
     assert float(loss) < 0.5

@@ -36,6 +36,7 @@ def slim(tiny, models):
         *tiny,
         f"default_model_dir.base_dir = {str(models)!r}",
         "hpe.get_baseline_inference.filters = 16",
+        "train.jit_compile = False",
     ]
     arguments = [f"--gin_param={binding}" for binding in bindings]
     assert main([f"--gin_file={NAME}", "--command=train", "--epochs=1", *arguments]) == 0
