@@ -61,7 +61,8 @@ class Problem(abc.ABC):
 
     Attributes:
         free_parameters: gin parameters that a trained model does not depend on.
-        data_selectors: gin configurables that may differ between training and evaluation.
+        data_selectors: gin configurables, or single parameters, that may differ between training
+            and evaluation.
         judged_by: name of the figure that is lowest for the best epoch: 'loss' or a metric. Of
             held-out examples, if there are any; then a loss that sums over the batch will not do,
             because Keras weighs a smaller last batch less than its share.

@@ -186,7 +186,7 @@ class RunRecord:
         refused = [
             key
             for key in different
-            if key.rpartition(".")[0] not in replaceable
+            if not {key, key.rpartition(".")[0]} & replaceable
             and not (for_evaluation and key.endswith(_FREE_IN_EVALUATION))
         ]
         if refused:

@@ -28,10 +28,11 @@ _UNREPORTED = ("eye", "ear", "toe", "heel")
 
 
 def over_time(points: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-    """Returns points (n, joints, 2) with gaps filled in linearly over time, ends held, by piece.
+    """Returns points (n, joints, d) with gaps filled in linearly over time, ends held, by piece.
 
     Args:
-        points: NaN where a joint is not seen; so they stay where it never is in a piece.
+        points: first coordinate NaN where a joint is not seen; it stays so where it never is in a
+            piece.
         pieces: the first row of each.
     """
     n = len(points)

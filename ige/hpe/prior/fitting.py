@@ -1,6 +1,5 @@
 """Fits motions to what cameras see."""
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from ige.adversarial import AdversarialModel
 from ige.errors import UserError
 from ige.geometry.cameras import Camera
 from ige.geometry.units import MM_PER_METRE
+from ige.hpe import gaps
 from ige.hpe.models.guess import AS_THE_PRIOR
 from ige.hpe.prior import starts as first_guesses
 from ige.hpe.prior.energy import FittingEnergy, Motion, Observation, pack, unpack
@@ -147,14 +147,12 @@ class Fitter:
         self._read = tf.function(self._guess, autograph=False, jit_compile=True)
         self._seed = seed
 
-    def digest(self) -> str:
-        """Returns what tells the weights of the networks apart: hexadecimal digits."""
-        networks = [self._model, *([self._guess] if self._guess else [])]
-        digest = hashlib.sha256()
-        for network in networks:
-            for weight in network.get_weights():
-                digest.update(weight.tobytes())
-        return digest.hexdigest()[:16]
+    def weights(self) -> dict[str, str]:
+        """Returns what tells the weights of the prior, and those of the reader, from others."""
+        digests = {"weights": transfer.digest(self._model)}
+        if self._guess is not None:
+            digests["guess_weights"] = transfer.digest(self._guess)
+        return digests
 
     def start(self, views: Sequence[View]) -> list[Motion]:
         """Returns where the search for the motion of each view (frames, ...) begins.
@@ -242,6 +240,13 @@ def _bridged(motion: Motion, view: View) -> Motion:
     return Motion(*(field[seen[nearest]] for field in motion[:3]), motion.size)
 
 
+def _between(poses: np.ndarray, view: View) -> np.ndarray:
+    """Returns poses (n, J, 3), those of frames in which nothing is seen between those around."""
+    seen = np.isfinite(view.keypoints).all(axis=-1).any(axis=1)
+    known = np.where(seen[:, np.newaxis, np.newaxis], poses, np.nan)
+    return gaps.over_time(known, np.zeros(1, int))
+
+
 def fitted(
     fitter: Fitter, views: Sequence[View], frames: int, progress: Progress | None = None
 ) -> Iterator[list[Fit]]:
@@ -267,9 +272,7 @@ def fitted(
             yield _fits(fitter.energy, own, minimum, observation, seconds)
 
 
-def _load_guess(
-    model_id: str | None, prior: AdversarialModel, joints: int
-) -> keras.Model | None:
+def _load_guess(model_id: str | None, prior: AdversarialModel, joints: int) -> keras.Model | None:
     """Returns the part of a trained network that reads a prior's parameters from so many joints."""
     if model_id is None:
         return None
@@ -326,7 +329,7 @@ def _fits(
         attributes |= {f"energy_{name}": float(values[row]) for name, values in terms.items()}
         fit = Fit(
             view.key,
-            poses[row, :length] * MM_PER_METRE,
+            _between(poses[row, :length], view) * MM_PER_METRE,
             motion.latent[row, :length],
             motion.heading[row, :length],
             motion.position[row, :length] * MM_PER_METRE,

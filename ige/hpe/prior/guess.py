@@ -78,7 +78,7 @@ class GuessProblem(TfdsProblem):
         self._loss_class = loss
         # What the prior does not see, but the network reads.
         self.free_parameters = prior.free_parameters - _SEEN
-        self.data_selectors = prior.data_selectors
+        self.data_selectors = prior.data_selectors | _SEEN
 
     @property
     def _keypoint_skeleton(self) -> Skeleton:

@@ -67,7 +67,7 @@ def infer(
         raise UserError(f"infer.split: got {split!r}, which has no sequences; choose another")
     matrix = conversion_matrix(problem.skeleton, views[0].keypoint_skeleton)
     made = fitter(trained.model, matrix, problem.start_size)
-    settings = _settings(problem) | {"epoch": str(trained.epoch), "weights": made.digest()}
+    settings = _settings(problem) | {"epoch": str(trained.epoch)} | made.weights()
 
     def refuse(holder: str) -> None:
         raise UserError(

@@ -207,7 +207,7 @@ def _fit(fitter: Fitter, views: Sequence[View], frames: int) -> tuple[np.ndarray
             bar.update(len(some))
     seconds = time.perf_counter() - began
     by_key = {fit.key: fit.poses.astype(np.float64) / MM_PER_METRE for fit in fits}
-    poses = np.concatenate([_between(by_key[view.key], view.keypoints) for view in views])
+    poses = np.concatenate([by_key[view.key] for view in views])
 
     def total(name: str) -> str:
         return f"{sum(fit.attributes[name] for fit in fits):.4g}"
@@ -219,17 +219,6 @@ def _fit(fitter: Fitter, views: Sequence[View], frames: int) -> tuple[np.ndarray
     ]
     rate = f"{len(poses):,} frames, {len(poses) / seconds:,.1f} frames/s"
     return poses, f"fitted {rate}, energy {total('energy')} = {' + '.join(terms)}"
-
-
-def _between(poses: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-    """Returns poses (n, J, 3), those of frames without keypoints between those around them."""
-    seen = np.flatnonzero(np.isfinite(keypoints).any(axis=(1, 2)))
-    if len(seen) == len(poses):
-        return poses
-    rows = np.arange(len(poses))
-    columns = poses[seen].reshape(len(seen), -1).T
-    filled = np.stack([np.interp(rows, seen, values) for values in columns], axis=1)
-    return filled.reshape(poses.shape)
 
 
 def _project(poses: np.ndarray, camera: cameras.Camera) -> np.ndarray:

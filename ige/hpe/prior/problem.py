@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ige import transfer
 from ige.adversarial import AdversarialModel
 from ige.data import batches
 from ige.errors import UserError, nearest
@@ -313,13 +314,14 @@ class PosePriorProblem(TfdsProblem):
         """Returns the errors of the motions that `infer` fitted, in mm.
 
         Args:
-            model: not used: the motions are in the results.
+            model: the prior; the motions are in the results.
             split: 'train', 'validation' or 'test'.
             batch_size: not used.
             run_folder: has the results.
 
         Raises:
-            UserError: there are no results, or none of a sequence.
+            UserError: there are no results, none of a sequence, of another frame rate, or of other
+                weights.
         """
         path = run_folder / self.results
         settings, fits = results.read(path)
@@ -329,7 +331,20 @@ class PosePriorProblem(TfdsProblem):
                 f"{path} lacks {len(missing)} of {len(views)} sequences of the {split} split, such "
                 f"as {missing[0]}; run the same with --command=infer"
             )
+        if settings["weights"] != transfer.digest(model):
+            raise UserError(
+                f"{path} was fitted with other weights of the prior, those of epoch "
+                f"{settings['epoch']}, expected these; set evaluate.checkpoint, or fit again:"
+                ' --command=infer --gin_param="infer.overwrite=True"'
+            )
         fitted = [fits[view.key] for view in views]
+        for fit, view in zip(fitted, views, strict=True):
+            if len(fit.poses) != len(view.poses):
+                raise UserError(
+                    f"{path}: {view.key} has {len(fit.poses)} poses, expected {len(view.poses)}; "
+                    "give the hpe.PosePriorProblem.frame_rate that it was fitted with, "
+                    f"{fit.attributes['frame_rate']:g}"
+                )
         seconds = sum(fit.attributes["seconds"] for fit in fitted)
         text, figures = self.measure(
             views, [fit.poses.astype(np.float64) / MM_PER_METRE for fit in fitted]

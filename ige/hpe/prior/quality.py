@@ -19,6 +19,8 @@ FEWEST = _NEIGHBOURS + 1
 _GENERATED = 2048
 # Held-out poses that latents are fitted to, and evaluations that this may take.
 _FITTED, _EVALUATIONS = 256, 100
+# Of its own, whatever a config binds: figures of runs are compared.
+_MINIMISER = LBFGS(_EVALUATIONS, 10, 1e-5, 2.2e-9, _EVALUATIONS, None)
 # The camera that sees them: level, as far and as long as those of Human3.6M.
 _DISTANCE, _HEIGHT, _FOCAL_LENGTH = 4.5, 1.0, 1145.0
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
@@ -112,7 +114,7 @@ class _Views:
         angles = _GOLDEN_ANGLE * tf.range(some.shape[0], dtype=tf.float32)
         pixels = self.images(some, angles)
         start = tf.zeros((some.shape[0], self._generator.inputs[0].shape[-1]))
-        rows = LBFGS().search(self, start, (pixels, angles), _EVALUATIONS)
+        rows = _MINIMISER.search(self, start, (pixels, angles), _EVALUATIONS)
         fitted = self._generator({"latent": rows.best})
         errors = (self.images(fitted, angles) - pixels, 1000 * self._metres * (fitted - some))
         return tuple(tf.reduce_mean(tf.norm(error, axis=-1)) for error in errors)

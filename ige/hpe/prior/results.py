@@ -3,7 +3,8 @@
     /                       attributes: settings (JSON), skeleton, joints, parents
     /S9 Walking 55011271    attributes: subject, action, name, camera, frame_rate, iterations,
                             evaluations, converged, seconds, energy, energy_<term> ...
-        poses               (n, J, 3) float32 mm, world frame, z up
+        poses               (n, J, 3) float32 mm, world frame, z up; in frames in which nothing is
+                            seen between those around
         latents             (n, latents)
         heading             (n,) radians
         position            (n, 2) mm on the ground, world frame
@@ -110,8 +111,8 @@ def _opened(path: pathlib.Path) -> Iterator[h5py.File]:
 def _settings(file: h5py.File) -> dict[str, Any]:
     """Returns what the fits of a file were made with."""
     settings = json.loads(file.attrs["settings"])
-    if not isinstance(settings, dict) or "epoch" not in settings:
-        raise ValueError(f"the attribute settings has no epoch: {settings}")
+    if not isinstance(settings, dict) or not {"epoch", "weights"} <= settings.keys():
+        raise ValueError(f"the attribute settings lacks epoch or weights: {settings}")
     return settings
 
 

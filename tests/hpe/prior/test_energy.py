@@ -232,3 +232,58 @@ def test_heights_above_the_floor_grow_with_the_size(rng):
 def test_weights_that_make_no_sense_are_refused(weights, message):
     with pytest.raises(UserError, match=rf"^{re.escape('hpe.FittingEnergy: ' + message)}(\n|$)"):
         make_energy(**weights)
+
+
+def test_curvature_is_the_hessian_where_nothing_is_left_over(rng):
+    """Gauss and Newton leave out what the distances that are left contribute: here there are none,
+    and poses of latents are linear. The smoothness ties a frame to two: those at the ends too."""
+    energy = make_energy(KERNEL, consistency=1.0, prior=0.5)
+    motion = random_motion(rng, 2, 3)
+    exact = observe(np.zeros((2, 3, 2, 2)), camera=LENS, rate=2.0)
+    rows = tf.constant(pack(motion, exact.start_size))
+    pixels = energy.project(energy.poses(rows, exact), exact.camera).numpy()
+    exact = exact._replace(keypoints=pixels)
+    exact.seen[0, 1, 0] = 0
+    hessian = hessian_of(energy, rows, exact, "consistency") + hessian_of(
+        energy, rows, exact, "prior"
+    )
+    blocks, others = energy.curvature(rows, exact)
+    assert blocks.shape == (2, 3, 5, 5)
+    for frame in range(3):
+        own = slice(5 * frame, 5 * frame + 5)
+        expected = hessian[:, own, own]
+        np.testing.assert_allclose(blocks[:, frame], expected, atol=2e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(others, hessian[:, -1, -1:], rtol=2e-3)
+
+
+def hessian_of(energy, rows, seen, term):
+    """Returns the weighted Hessian (batch, d, d) of a term."""
+    with tf.GradientTape() as outer:
+        outer.watch(rows)
+        with tf.GradientTape() as inner:
+            inner.watch(rows)
+            value = energy.weights[term] * energy.terms(rows, seen)[term]
+        gradient = inner.gradient(value, rows)
+    return outer.batch_jacobian(gradient, rows).numpy()
+
+
+def test_curvature_of_smoothness_is_that_of_a_frame_between_two(rng):
+    energy = make_energy(KERNEL, consistency=0.0, smoothness=0.1)
+    seen = observe(np.zeros((2, 3, 2, 2)), rate=2.0)
+    rows = tf.constant(pack(random_motion(rng, 2, 3), seen.start_size))
+    middle = slice(5, 10)
+    velocities = energy.curvature(rows, seen).blocks[:, 1]
+    # Without the frames beside it, a Hessian has what the distance to them contributes too.
+    with tf.GradientTape() as tape:
+        tape.watch(rows)
+        poses = energy.poses(rows, seen)[:, 1]
+    slopes = tape.batch_jacobian(poses, rows).numpy().reshape(2, 6, -1)[..., middle]
+    expected = 2 * 0.1 * 2.0**2 * np.einsum("bri,brj->bij", slopes, slopes)
+    np.testing.assert_allclose(velocities, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_size_that_is_not_free_has_no_curvature(rng):
+    energy = make_energy(KERNEL, consistency=1.0)
+    seen = observe(np.zeros((1, 2, 2, 2)), free=0.0)
+    rows = tf.constant(pack(random_motion(rng, 1, 2), seen.start_size))
+    np.testing.assert_array_equal(energy.curvature(rows, seen).others, [[0]])

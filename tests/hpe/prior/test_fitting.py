@@ -1,6 +1,7 @@
 """Fitting of made-up recordings, of one kind after the other."""
 
 import functools
+import re
 import types
 
 import keras
@@ -12,6 +13,7 @@ from ige import transfer
 from ige.errors import UserError
 from ige.geometry import cameras
 from ige.geometry.cameras import Camera
+from ige.hpe.models.guess import PlacedPose
 from ige.hpe.prior import starts
 from ige.hpe.prior.energy import FittingEnergy
 from ige.hpe.prior.fitting import Fitter, batches, fitted, observe
@@ -149,7 +151,8 @@ def test_a_guess_is_put_into_the_world(model, problem, monkeypatch):
     shapes = {"directions": (17, 2), "camera_height": (1,)}
     inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
     state = keras.layers.Dense(5, kernel_initializer="zeros", name="states")
-    guess = keras.Model(inputs, state(inputs["camera_height"]))
+    placed = PlacedPose(walkers.model().generator, 1.65, name="placed")
+    guess = keras.Model(inputs, placed(state(inputs["camera_height"])))
     state.set_weights([np.zeros((1, 5)), np.array([0.5, -0.5, 0.25, 0, 3])])
     monkeypatch.setattr(transfer, "load", lambda *_: (guess, None))
     minimisers = (None, None)
@@ -162,6 +165,14 @@ def test_a_guess_is_put_into_the_world(model, problem, monkeypatch):
         azimuth = np.arctan2(-ahead[:, 0], ahead[:, 1])
         difference = motion.heading - 0.25 - azimuth
         np.testing.assert_allclose(np.cos(difference), 1, atol=5e-3)
+    weights = placed.generator.get_weights()
+    placed.generator.set_weights([1.001 * each for each in weights])
+    message = (
+        "hpe.Fitter.guess_model_id: got 'a-guess', which reads the parameters of another prior "
+        "than the one that is fitted, expected one trained with this; train it again"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        Fitter(model, np.eye(17), 1.65, FittingEnergy, *minimisers, guess_model_id="a-guess")
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +211,20 @@ def test_frames_of_nothing_begin_where_the_nearest_are(of_one_pose, monkeypatch)
     np.testing.assert_array_equal(motion.heading, motion.heading[nearest])
     np.testing.assert_allclose(np.cos(motion.heading), 1, atol=1e-4)
     assert motion.latent.shape == (7, 2)
+
+
+def test_poses_of_nothing_are_between_those_around(of_one_pose, monkeypatch):
+    monkeypatch.setattr(starts, "_ROWS", 16)
+    places = np.array([[1.0, 2], [9, 9], [9, 9], [1.3, 2.6]])
+    world = 1.5 * POSE + np.pad(places, ((0, 0), (0, 1)))[:, np.newaxis]
+    keypoints = cameras.project(cameras.world_to_camera(world, CAMERA), CAMERA).numpy()
+    keypoints[1] = np.nan
+    keypoints[2, :, 1] = np.nan  # half of a place is none
+    ((fit,),) = fitted(of_one_pose, [view_of(keypoints)], 100)
+    thirds = np.array([0, 1 / 3, 2 / 3, 1])[:, np.newaxis, np.newaxis]
+    expected = fit.poses[0] + thirds * (fit.poses[3] - fit.poses[0])
+    np.testing.assert_allclose(fit.poses, expected, atol=0.01)
+    np.testing.assert_allclose(fit.poses[3] - fit.poses[0], [[300, 600, 0]] * 4, atol=30)
 
 
 def test_a_sequence_of_one_frame_is_fitted(of_one_pose, monkeypatch):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import walkers
 
+from ige import transfer
 from ige.__main__ import main
 from ige.errors import UserError
 from ige.files import lock
@@ -179,7 +180,7 @@ def test_results_of_other_settings_are_kept(fit, tmp_path, change, monkeypatch):
     if change == "data":
         monkeypatch.setattr(walkers.Dataset, "provenance", {"dataset": "runners"})
     if change == "weights":
-        monkeypatch.setattr(Fitter, "digest", lambda fitter: "others")
+        monkeypatch.setattr(transfer, "digest", lambda network: "others")
     difference = {
         "epoch": "epoch: 1 -> 2",
         "parameter": "hpe.FittingEnergy.glide: (none) -> 0.5",

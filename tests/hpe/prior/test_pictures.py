@@ -139,7 +139,7 @@ def _write_fits(path):
         count = len(poses)
         blanks = (np.zeros((count, 2)), np.zeros(count), np.zeros((count, 2)), np.float32(1600))
         fits.append(results.Fit(view.key, poses, *blanks, {"seconds": 1.0}))
-    parts.add(fits, {"epoch": "1"}, problem.skeleton)
+    parts.add(fits, {"epoch": "1", "weights": "0"}, problem.skeleton)
     parts.join()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import walkers
 
-from ige import runners, runs
+from ige import runners, runs, transfer
 from ige.errors import UserError
 from ige.geometry import cameras
 from ige.hpe import metrics
@@ -218,8 +218,13 @@ def test_detections_are_what_is_seen_where_there_are_any(monkeypatch):
     np.testing.assert_array_equal(view.keypoints, keypoints["right"][::2])
 
 
+@pytest.fixture(scope="module")
+def prior():
+    return walkers.model()
+
+
 @pytest.fixture
-def fits(tmp_path):
+def fits(tmp_path, prior):
     """Writes results: the truth, 1.1 times as large and elsewhere, of so many views."""
 
     def write(problem, count=4):
@@ -229,17 +234,20 @@ def fits(tmp_path):
             frames = len(view.poses)
             poses = 1100 * view.poses + np.array([200, 0, 0])
             blanks = (np.zeros((frames, 2)), np.zeros(frames), np.zeros((frames, 2)), np.ones(()))
-            made.append(results.Fit(view.key, poses, *blanks, {"seconds": frames / 4}))
-        parts.add(made, {"epoch": "7"}, problem.skeleton)
+            made.append(
+                results.Fit(view.key, poses, *blanks, {"seconds": frames / 4, "frame_rate": 10.0})
+            )
+        settings = {"epoch": "7", "weights": transfer.digest(prior)}
+        parts.add(made, settings, problem.skeleton)
         parts.join()
 
     return write
 
 
-def test_a_report_is_of_what_was_fitted(fits, tmp_path):
+def test_a_report_is_of_what_was_fitted(fits, prior, tmp_path):
     problem = walkers.problem()
     fits(problem)
-    report = problem.report(None, "test", 1, tmp_path)
+    report = problem.report(prior, "test", 1, tmp_path)
     assert report.text.startswith(
         "test: fitted with epoch 7 at 4 frames/s; 16 poses of 4 sequences; 17 joints of h36m_17\n"
     )
@@ -247,7 +255,7 @@ def test_a_report_is_of_what_was_fitted(fits, tmp_path):
     assert figures["p_mpjpe"] == pytest.approx(0, abs=1e-2)
     assert figures["sequence_p_mpjpe"] == pytest.approx(0, abs=1e-2)
     assert figures["poses"] == 16
-    assert figures["fitted_with"] == {"epoch": "7"}
+    assert figures["fitted_with"] == {"epoch": "7", "weights": transfer.digest(prior)}
     assert figures["by_action"].keys() == {"Walking", "Eating"}
 
 
@@ -283,6 +291,47 @@ def test_a_report_without_results_is_refused(fits, tmp_path):
     )
     with pytest.raises(UserError, match=f"^{message}$"):
         problem.report(None, "test", 1, tmp_path)
+
+
+def test_a_report_of_what_other_weights_or_frames_were_fitted_with_is_refused(
+    fits, prior, tmp_path
+):
+    problem = walkers.problem()
+    fits(problem)
+    other = walkers.model()
+    other.generator.set_weights([2 * weights for weights in other.generator.get_weights()])
+    path = tmp_path / "results.h5"
+    message = (
+        f"{path} was fitted with other weights of the prior, those of epoch 7, expected these; set "
+        "evaluate.checkpoint, or fit again: --command=infer "
+        '--gin_param="infer.overwrite=True"'
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        problem.report(other, "test", 1, tmp_path)
+    message = (
+        f"{path}: S9 Walking 1 left has 3 poses, expected 6; give the "
+        "hpe.PosePriorProblem.frame_rate that it was fitted with, 10"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        walkers.problem(frame_rate=20.0).report(prior, "test", 1, tmp_path)
+
+
+def test_parts_of_a_recording_are_held_out_together():
+    """HumanEva's chunks are parts of a recording without the frames that have no pose."""
+    problem = walkers.problem(held_out=0.34)
+    parts = [
+        dataclasses.replace(sequence, name=f"{sequence.name} chunk{part}")
+        for sequence in problem.dataset.sequences("train")
+        for part in range(3)
+    ]
+    problem.dataset.sequences = lambda split: parts
+    train, validation = (
+        {(view.subject, view.name.partition(" chunk")[0]) for view in problem.views(split)}
+        for split in ("train", "validation")
+    )
+    assert len(validation) == 3
+    assert not train & validation
+    assert len(problem.views("validation")) == 2 * 3 * 3  # cameras, recordings, parts
 
 
 def test_a_model_that_is_no_prior_is_refused():

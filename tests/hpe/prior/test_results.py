@@ -12,7 +12,7 @@ from ige.hpe.prior.results import Fit, Parts
 from ige.hpe.skeleton import get_skeleton
 
 H36M_17 = get_skeleton("h36m_17")
-SETTINGS = {"hpe.infer.starts": "4", "epoch": "2"}
+SETTINGS = {"hpe.infer.starts": "4", "epoch": "2", "weights": "0"}
 
 
 def fit(key, frames=3):
@@ -151,7 +151,7 @@ DAMAGES = {
     cut: r"Unable to synchronously open file \(truncated file: eof = \d+, [^\n;]+\)",
     overwrite: r"Unable to synchronously open file \(file signature not found\)",
     replace: r"Unable to synchronously open attribute \(can't locate attribute: '\w+'\)",
-    blank: r"the attribute settings has no epoch: \{\}",
+    blank: r"the attribute settings lacks epoch or weights: \{\}",
 }
 
 
