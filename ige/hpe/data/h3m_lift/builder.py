@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from ige.data.examples import Info, as_bytes, read_examples
 from ige.errors import UserError
 from ige.hpe.data.h3m_lift.checks import NUM_JOINTS, refuse_behind_camera
 from ige.hpe.data.h3m_lift.detections import EXCLUDED, Key
@@ -16,11 +17,8 @@ from ige.hpe.data.h3m_lift.layouts import LAYOUTS, Record
 from ige.hpe.data.h3m_lift.names import CAMERA_IDS, FRAME_RATE, SPLITS, SUBJECTS, sort_key
 from ige.hpe.data.h3m_lift.sources import Source, find_source, missing_message
 from ige.hpe.data.sequences import (
-    Info,
     PoseSequence,
-    as_bytes,
     camera_features,
-    read_examples,
     stack_cameras,
     unstack_cameras,
 )

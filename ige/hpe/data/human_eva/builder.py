@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from ige.data.examples import Info, as_bytes, read_examples
 from ige.errors import UserError
 from ige.hpe.data.h3m_lift.checks import refuse_behind_camera
 from ige.hpe.data.human_eva.layouts import Layout, Record, find_layout, missing_message
@@ -20,11 +21,8 @@ from ige.hpe.data.human_eva.names import (
     sort_key,
 )
 from ige.hpe.data.sequences import (
-    Info,
     PoseSequence,
-    as_bytes,
     camera_features,
-    read_examples,
     stack_cameras,
     unstack_cameras,
 )

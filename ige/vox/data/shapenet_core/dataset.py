@@ -1,0 +1,161 @@
+"""`shapenet_core`: finds the files, builds the tfds dataset when it has to, reads it back."""
+
+import pathlib
+import re
+import shutil
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import gin
+
+from ige.data.builds import check_choice, choose_folders
+from ige.data.workers import available_cores
+from ige.errors import UserError
+from ige.vox.data.builds import RECORDED, ShapeDataset
+from ige.vox.data.names import SPLITS
+from ige.vox.data.shapenet_core.builder import (
+    ShapenetCore,
+    ShapenetCoreConfig,
+    config_name,
+    summary,
+)
+from ige.vox.data.shapenet_core.layouts import LAYOUTS, Layout, find_layout
+from ige.vox.data.shapenet_core.synthetic import SyntheticSpec, write_synthetic
+from ige.vox.observations import Recipe
+
+DATA = ("auto", *LAYOUTS, "synthetic")
+RESOLUTIONS = (32, 64, 128, 256)
+
+
+class ShapenetCoreDataset(ShapeDataset):
+    """A build of `shapenet_core`, made on the first use. See `shapenet_core` for the arguments."""
+
+    name = "shapenet_core"
+    builder = ShapenetCore
+    recorded = RECORDED | {"refused": dict}
+    splits = SPLITS
+
+    def __init__(
+        self,
+        data: str,
+        recipe: Recipe,
+        synsets: Sequence[str],
+        processes: int,
+        data_dir: pathlib.Path,
+        manual_dir: pathlib.Path,
+        spec: SyntheticSpec | None,
+    ):
+        super().__init__(data_dir, manual_dir, generated=spec is not None)
+        self._data = data
+        self._recipe = recipe
+        self._synsets = tuple(sorted(synsets))
+        self._processes = processes
+        self._spec = spec
+
+    @property
+    def _config_folder(self) -> pathlib.Path:
+        name = config_name(self._recipe, self._synsets)
+        if self._spec is not None:
+            name = f"{self._spec.name}-{name}"
+        elif self._data != "auto":
+            name = f"{self._data}-{name}"
+        return self._build_folder(name)
+
+    @property
+    def _work_dir(self) -> pathlib.Path:
+        return self._config_folder.parent / "models"
+
+    def _find(self) -> tuple[Layout, pathlib.Path]:
+        layouts = [self._data] if self._data in LAYOUTS else LAYOUTS
+        return find_layout(self._manual_dir, layouts), self._config_folder
+
+    def _existing_build(self) -> pathlib.Path | None:
+        return self._config_folder if self._whole(self._config_folder) else None
+
+    def _make_builder(self, source: Layout, config: str) -> ShapenetCore:
+        return ShapenetCore(
+            source=source,
+            processes=self._processes,
+            work_dir=self._work_dir,
+            config=ShapenetCoreConfig(self._recipe, self._synsets, name=config),
+            data_dir=str(self._data_dir),
+        )
+
+    def _build(self, source: Layout, folder: pathlib.Path) -> None:
+        super()._build(source, folder)
+        shutil.rmtree(self._work_dir, ignore_errors=True)
+
+    def _summary(self, config: str, metadata: dict[str, Any]) -> str:
+        return summary(config, metadata)
+
+    def _generate(self, folder: pathlib.Path) -> None:
+        write_synthetic(folder, self._spec)
+
+
+@gin.configurable(module="vox")
+def shapenet_core(
+    data: Literal["auto", "zips", "folders", "synthetic"] = "auto",
+    resolution: int = 32,
+    views: int = 24,
+    image_size: int = 128,
+    legacy_fov: bool = False,
+    view_seed: int = 0,
+    synsets: Sequence[str] = (),
+    processes: int | None = None,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+    synthetic_seed: int = 0,
+    synthetic_models: int = 1000,
+) -> ShapenetCoreDataset:
+    """Models of ShapeNetCore: solid voxels, and renderings from random views. Reads nothing yet.
+
+    Args:
+        data: layout of the files; 'auto' takes what is there, 'synthetic' generates furniture.
+        resolution: cells along a side, 32, 64, 128 or 256.
+        views: cameras around every model.
+        image_size: pixels along a side of a rendering.
+        legacy_fov: the field of view of the published code, 84.87 degrees, in which models are
+            small; otherwise 49.13 degrees.
+        view_seed: other seeds give other views.
+        synsets: which models to take; none for all that are there.
+        processes: that build; None for one on each core.
+        data_dir: tfds folder; default: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        manual_dir: folder of the files; default: <data_dir>/downloads/manual/shapenet_core.
+        synthetic_seed: seed of the generated furniture.
+        synthetic_models: generated models, a half of them chairs, a half tables.
+
+    Raises:
+        UserError: an unknown choice or a number out of range.
+    """
+    check_choice("shapenet_core.data", data, DATA)
+    if resolution not in RESOLUTIONS:
+        raise UserError(
+            f"shapenet_core.resolution: got {resolution!r}, expected one of "
+            f"{', '.join(map(str, RESOLUTIONS))}; set it to one of them"
+        )
+    _check_range("views", views, 1, 1000)
+    _check_range("image_size", image_size, 8, 1024)
+    _check_range("view_seed", view_seed, 0, 2**31)
+    _check_range("processes", available_cores() if processes is None else processes, 1, 1024)
+    for synset in synsets:
+        if not isinstance(synset, str) or not re.fullmatch(r"\d{8}", synset):
+            raise UserError(
+                f"shapenet_core.synsets: got {synset!r}, expected ids of eight digits, such as "
+                "'03001627'; set synsets to a list of them"
+            )
+    spec = None
+    if data == "synthetic":
+        spec = SyntheticSpec(seed=synthetic_seed, models=synthetic_models)
+    recipe = Recipe(resolution, views, image_size, legacy_fov, view_seed)
+    folders = choose_folders("shapenet_core", data_dir, manual_dir, spec and spec.name)
+    return ShapenetCoreDataset(
+        data, recipe, synsets, processes or available_cores(), *folders, spec
+    )
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not isinstance(value, int) or not low <= value <= high:
+        raise UserError(
+            f"shapenet_core.{name}: got {value!r}, expected an integer from {low} to {high}; set "
+            "it to one"
+        )
