@@ -103,9 +103,9 @@ class BuiltDataset(abc.ABC):
     def _summary(self, config: str, metadata: dict[str, Any]) -> str:
         """Returns what a build is made of, in one line."""
 
-    @abc.abstractmethod
     def _generate(self, folder: pathlib.Path) -> None:
-        """Writes generated files into an empty folder."""
+        """Writes generated files into an empty folder, for data sets that have such."""
+        raise NotImplementedError
 
     def prepare(self) -> None:
         """Builds the data set unless an up-to-date build is there; cheap when it is.
@@ -342,8 +342,8 @@ def check_integer(name: str, value: int, low: int, high: int) -> None:
         within = False
     if not within:
         raise UserError(
-            f"synthetic {name}: got {value!r}, expected an integer from {low} to {high}; "
-            f"set {name} to one"
+            f"{name}: got {value!r}, expected an integer from {low} to {high}; set "
+            f"{name.rpartition(' ')[2]} to one"
         )
 
 

@@ -1,6 +1,7 @@
 """Builds of data sets of shapes."""
 
 import pathlib
+from typing import Any
 
 from ige.data.builds import BuiltDataset
 from ige.vox.data.shapes import Shape, read_shapes
@@ -13,8 +14,9 @@ LOCATIONS = frozenset(
 ) | {"vox.shapenet_core.processes"}
 """Their parameters that say where the data is; what it is, its provenance says."""
 
-RECORDED = {"models": dict}
-"""What their builders record about themselves: models per split."""
+RECORDED = {"models": dict, "refused": dict}
+"""What their builders record about themselves: models per split, and those that could not be used
+by reason."""
 
 
 class ShapeDataset(BuiltDataset):
@@ -36,3 +38,16 @@ class ShapeDataset(BuiltDataset):
 
     def _read(self, folder: pathlib.Path, split: str, views: int | None = None) -> list[Shape]:
         return read_shapes(folder, split, views)
+
+    def _summary(self, config: str, metadata: dict[str, Any]) -> str:
+        models = metadata["models"]
+        counts = ", ".join(f"{split} {count:,}" for split, count in models.items())
+        parts = [
+            f"built {config} from {metadata['layout']}: {sum(models.values()):,} models ({counts})"
+        ]
+        parts += [
+            f"refused {len(names):,} because it {reason}, the first {names[0]}"
+            for reason, names in metadata["refused"].items()
+        ]
+        parts += [f"skipped {text}" for text in metadata["skipped"]]
+        return "; ".join(parts)

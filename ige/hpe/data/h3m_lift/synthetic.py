@@ -64,9 +64,9 @@ class SyntheticSpec:
     frames: int = 200
 
     def __post_init__(self) -> None:
-        check_integer("seed", self.seed, 0, 2**63 - 1)
-        check_integer("sequences", self.sequences, 1, 1000)
-        check_integer("frames", self.frames, 1, LONGEST)
+        check_integer("synthetic seed", self.seed, 0, 2**63 - 1)
+        check_integer("synthetic sequences", self.sequences, 1, 1000)
+        check_integer("synthetic frames", self.frames, 1, LONGEST)
 
     @property
     def name(self) -> str:

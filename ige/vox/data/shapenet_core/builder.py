@@ -167,18 +167,3 @@ def _start_or_go_on(work_dir: pathlib.Path, files: list[dict]) -> None:
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True)
     write_text(path, text)
-
-
-def summary(config: str, metadata: dict[str, Any]) -> str:
-    """Returns what a build is made of, in one line; `metadata` is what it recorded of itself."""
-    counts = ", ".join(f"{split} {count:,}" for split, count in metadata["models"].items())
-    parts = [
-        f"built {config} from {metadata['layout']}: {sum(metadata['models'].values()):,} models "
-        f"({counts})"
-    ]
-    parts += [
-        f"refused {len(names):,} because it {reason}, the first {names[0]}"
-        for reason, names in metadata["refused"].items()
-    ]
-    parts += [f"skipped {text}" for text in metadata["skipped"]]
-    return "; ".join(parts)

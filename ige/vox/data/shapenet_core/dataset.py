@@ -4,11 +4,11 @@ import pathlib
 import re
 import shutil
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import gin
 
-from ige.data.builds import check_choice, choose_folders
+from ige.data.builds import check_choice, check_integer, choose_folders
 from ige.data.workers import available_cores
 from ige.errors import UserError
 from ige.vox.data.builds import RECORDED, ShapeDataset
@@ -17,7 +17,6 @@ from ige.vox.data.shapenet_core.builder import (
     ShapenetCore,
     ShapenetCoreConfig,
     config_name,
-    summary,
 )
 from ige.vox.data.shapenet_core.layouts import LAYOUTS, Layout, find_layout
 from ige.vox.data.shapenet_core.synthetic import SyntheticSpec, write_synthetic
@@ -32,7 +31,7 @@ class ShapenetCoreDataset(ShapeDataset):
 
     name = "shapenet_core"
     builder = ShapenetCore
-    recorded = RECORDED | {"refused": dict}
+    recorded = RECORDED
     splits = SPLITS
 
     def __init__(
@@ -73,20 +72,19 @@ class ShapenetCoreDataset(ShapeDataset):
         return self._config_folder if self._whole(self._config_folder) else None
 
     def _make_builder(self, source: Layout, config: str) -> ShapenetCore:
+        if config not in ShapenetCore.builder_configs:
+            config = ShapenetCoreConfig(self._recipe, self._synsets, name=config)
         return ShapenetCore(
             source=source,
             processes=self._processes,
             work_dir=self._work_dir,
-            config=ShapenetCoreConfig(self._recipe, self._synsets, name=config),
+            config=config,
             data_dir=str(self._data_dir),
         )
 
     def _build(self, source: Layout, folder: pathlib.Path) -> None:
         super()._build(source, folder)
         shutil.rmtree(self._work_dir, ignore_errors=True)
-
-    def _summary(self, config: str, metadata: dict[str, Any]) -> str:
-        return summary(config, metadata)
 
     def _generate(self, folder: pathlib.Path) -> None:
         write_synthetic(folder, self._spec)
@@ -133,10 +131,12 @@ def shapenet_core(
             f"shapenet_core.resolution: got {resolution!r}, expected one of "
             f"{', '.join(map(str, RESOLUTIONS))}; set it to one of them"
         )
-    _check_range("views", views, 1, 1000)
-    _check_range("image_size", image_size, 8, 1024)
-    _check_range("view_seed", view_seed, 0, 2**31)
-    _check_range("processes", available_cores() if processes is None else processes, 1, 1024)
+    check_integer("shapenet_core.views", views, 1, 1000)
+    check_integer("shapenet_core.image_size", image_size, 8, 1024)
+    check_integer("shapenet_core.view_seed", view_seed, 0, 2**31)
+    check_integer(
+        "shapenet_core.processes", available_cores() if processes is None else processes, 1, 1024
+    )
     for synset in synsets:
         if not isinstance(synset, str) or not re.fullmatch(r"\d{8}", synset):
             raise UserError(
@@ -151,11 +151,3 @@ def shapenet_core(
     return ShapenetCoreDataset(
         data, recipe, synsets, processes or available_cores(), *folders, spec
     )
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not isinstance(value, int) or not low <= value <= high:
-        raise UserError(
-            f"shapenet_core.{name}: got {value!r}, expected an integer from {low} to {high}; set "
-            "it to one"
-        )

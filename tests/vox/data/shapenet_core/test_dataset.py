@@ -71,6 +71,21 @@ def test_models_and_views(files, manual, make, capsys):
     )
 
 
+def test_by_default_and_with_plain_tfds_the_same_is_built(files, manual, tmp_path):
+    """Of one synset: every split has to have a model."""
+    models = {key: value for key, value in files.MODELS.items() if key[0] == files.CHAIR}
+    files.write_zips(manual, files.entries(models))
+    made = shapenet_core(data_dir=str(tmp_path / "tfds"), manual_dir=str(manual), processes=1)
+    (shape,) = made.shapes("test")
+    assert made.provenance["config"] == "32-24x128"
+    assert (len(shape.pngs), shape.depth.shape) == (24, (24, 128, 128))
+    plain = tfds.builder("shapenet_core", data_dir=str(tmp_path / "plain"), processes=1)
+    plain.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual))
+    (example,) = plain.as_dataset(split="test")
+    np.testing.assert_array_equal(example["occupancy"], shape.occupancy)
+    np.testing.assert_array_equal(example["images"][23], shape.rgba(23))
+
+
 def test_the_depth_of_a_box(files, manual, make):
     """Its points are on the box."""
     files.write_zips(manual)
@@ -282,7 +297,8 @@ def test_generated_furniture(tmp_path, capsys):
         ),
         (
             {"views": 0},
-            "shapenet_core.views: got 0, expected an integer from 1 to 1000; set it to one",
+            "shapenet_core.views: got 0, expected an integer from 1 to 1000; set "
+            "shapenet_core.views to one",
         ),
         (
             {"synsets": ["chair"]},

@@ -1,0 +1,165 @@
+"""Measures how voxel grids are stored, made and looked at, on meshes in ShapeNetCore's layout.
+
+    python -m benchmarks.voxels [--folder FOLDER]
+
+Prints, for the meshes in a folder (default: furniture that is generated), by resolution: bytes of a
+grid as bits, deflated bits and run lengths of 8 bits, with the time to encode and decode each; the
+time to voxelise a mesh and to render 24 views of it; how often parity, the other way to fill a
+mesh, disagrees with itself along the three axes; and the time that a build takes.
+"""
+
+import argparse
+import pathlib
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.processes import describe_machine
+from ige.vox.data.shapenet_core import shapenet_core
+from ige.vox.data.shapenet_core.layouts import find_layout
+from ige.vox.data.shapenet_core.synthetic import SyntheticSpec, write_synthetic
+from ige.vox.grids import cell_centres, pack, unpack
+from ige.vox.meshes import Mesh, read_obj
+from ige.vox.rendering import render
+from ige.vox.views import Views, random_views
+from ige.vox.voxels import crossings, intersector, voxelise
+
+RESOLUTIONS = (32, 64, 128, 256)
+VIEWS, SIZE = 24, 128
+_REPEATS = 5
+_MOST = 10
+"""Meshes that single steps are measured on."""
+
+
+def encode_runs(grid: np.ndarray) -> bytes:
+    """Returns run lengths in 8 bits, of false and true in turn; 255 and 0 go on with a run."""
+    cells = grid.ravel()
+    edges = np.flatnonzero(np.diff(cells, prepend=False, append=~cells[-1:]))
+    lengths = np.diff(edges, prepend=0)
+    parts = (lengths - 1).clip(0) // 255
+    counts = np.zeros((2 * parts + 1).sum(), np.uint8)
+    ends = np.cumsum(2 * parts + 1) - 1
+    starts = ends - 2 * parts
+    long = np.repeat(starts, parts) + 2 * (
+        np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    )
+    counts[long] = 255
+    counts[ends] = lengths - 255 * parts
+    return counts.tobytes()
+
+
+def decode_runs(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the grid of `encode_runs`."""
+    counts = np.frombuffer(data, np.uint8)
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(shape)
+
+
+CODECS: dict[str, tuple[Callable[[np.ndarray], bytes], Callable[[bytes, Any], np.ndarray]]] = {
+    "bits": (
+        lambda grid: pack(grid).tobytes(),
+        lambda data, shape: unpack(np.frombuffer(data, np.uint8), shape),
+    ),
+    "deflated bits": (
+        lambda grid: zlib.compress(pack(grid).tobytes()),
+        lambda data, shape: unpack(np.frombuffer(zlib.decompress(data), np.uint8), shape),
+    ),
+    "run lengths": (encode_runs, decode_runs),
+}
+
+
+def milliseconds(function: Callable[..., Any], *arguments: Any) -> float:
+    """Returns the best time of a few calls."""
+    times = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        function(*arguments)
+        times.append(time.perf_counter() - start)
+    return 1000 * min(times)
+
+
+def parities_differ(mesh: Mesh, resolution: int) -> bool:
+    """Whether cells are inside by the crossings along one axis and outside by those of another."""
+    rays = intersector(mesh)
+    inside = []
+    for axis in range(3):
+        line, at = crossings(rays, resolution, axis)
+        below = np.zeros((resolution**2, resolution), np.int64)
+        np.add.at(
+            below, (line, np.searchsorted(cell_centres(resolution), at).clip(0, resolution - 1)), 1
+        )
+        odd = np.cumsum(below, axis=1) % 2 == 1
+        inside.append(np.moveaxis(odd.reshape((resolution,) * 3), -1, axis))
+    differ = (inside[0] != inside[1]) | (inside[0] != inside[2])
+    # Lines that only touch an edge count once or twice: a few cells prove nothing.
+    return differ.sum() > 0.01 * inside[0].sum()
+
+
+def report_storage(meshes: list[Mesh]) -> None:
+    """Prints what grids take on the disk, and how long it takes to write and read them."""
+    print("\n| cells | storage | bytes | encode ms | decode ms |\n| --- | --- | --- | --- | --- |")
+    for resolution in RESOLUTIONS:
+        grids = [voxelise(mesh, resolution) for mesh in meshes]
+        for name, (encode, decode) in CODECS.items():
+            stored = [encode(grid) for grid in grids]
+            for grid, data in zip(grids, stored, strict=True):
+                assert (decode(data, grid.shape) == grid).all()
+            encoding = np.mean([milliseconds(encode, grid) for grid in grids])
+            decoding = np.mean([milliseconds(decode, data, grids[0].shape) for data in stored])
+            size = np.mean([len(data) for data in stored])
+            print(f"| {resolution} | {name} | {size:,.0f} | {encoding:.2f} | {decoding:.2f} |")
+
+
+def report_speed(meshes: list[Mesh], views: list[Views]) -> None:
+    """Prints how long it takes to voxelise and to render, in one process."""
+    print("\n| what | ms per mesh |\n| --- | --- |")
+    for resolution in RESOLUTIONS:
+        taken = np.mean([milliseconds(voxelise, mesh, resolution) for mesh in meshes])
+        print(f"| voxels at {resolution} | {taken:.0f} |")
+    seen = zip(meshes, views, strict=True)
+    taken = np.mean([milliseconds(render, mesh, view, SIZE) for mesh, view in seen])
+    print(f"| {VIEWS} views at {SIZE} x {SIZE} | {taken:.0f} |")
+    differing = sum(parities_differ(mesh, 64) for mesh in meshes)
+    print(f"\nparity differs between axes in {differing} of {len(meshes)} meshes, at 64")
+
+
+def report_builds(folder: pathlib.Path, models: int) -> None:
+    """Prints how long `prepare` takes, with one process for each core."""
+    print(f"\n| build with {VIEWS} views | s per model |\n| --- | --- |")
+    for resolution in (32, 128):
+        with tempfile.TemporaryDirectory(prefix="ige-benchmark-") as data_dir:
+            dataset = shapenet_core(
+                manual_dir=str(folder), data_dir=data_dir, resolution=resolution, views=VIEWS
+            )
+            start = time.perf_counter()
+            dataset.prepare()
+            print(f"| {resolution} | {(time.perf_counter() - start) / models:.3f} |")
+
+
+def main() -> None:
+    """Reads the meshes, measures, prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", help="with archives of ShapeNetCore and all.csv")
+    parser.add_argument("--models", type=int, default=100, help="to generate without a folder")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ige-benchmark-") as temporary:
+        folder = pathlib.Path(arguments.folder or temporary)
+        if arguments.folder is None:
+            write_synthetic(folder, SyntheticSpec(models=arguments.models))
+        layout = find_layout(folder)
+        files = [layout.read(record) for record in layout.index(())]
+        layout.close()
+        sample = files[:: -(-len(files) // _MOST)]
+        meshes = [read_obj(file.obj, file.materials) for file in sample]
+        faces = np.mean([len(mesh.faces) for mesh in meshes])
+        print(f"{len(meshes)} meshes, {faces:,.0f} faces on average; {describe_machine()}")
+        report_storage(meshes)
+        report_speed(meshes, [random_views(file.model, VIEWS) for file in sample])
+        report_builds(folder, len(files))
+
+
+if __name__ == "__main__":
+    main()
