@@ -103,6 +103,10 @@ class BuiltDataset(abc.ABC):
     def _summary(self, config: str, metadata: dict[str, Any]) -> str:
         """Returns what a build is made of, in one line."""
 
+    def _download_config(self) -> tfds.download.DownloadConfig | None:
+        """Returns how tfds is to build; None for its defaults."""
+        return None
+
     def _generate(self, folder: pathlib.Path) -> None:
         """Writes generated files into an empty folder, for data sets that have such."""
         raise NotImplementedError
@@ -234,7 +238,7 @@ class BuiltDataset(abc.ABC):
         try:
             with _quiet():
                 builder = self._make_builder(source, config)
-                builder.download_and_prepare()
+                builder.download_and_prepare(download_config=self._download_config())
         finally:
             source.close()
         self._notice(self._summary(config, builder.info.metadata))

@@ -33,7 +33,7 @@ def map_in_order(
         function: of a module that is quick to import; what it raises is raised here.
         items: consumed little by little; they and the results are pickled.
         processes: 1 for none but this one. Others are started anew (spawned), so that nothing of
-            what this one holds is copied.
+            what this one holds is copied; they import what the main script imports at its top.
 
     Raises:
         UserError: a process was killed, as when memory runs out.

@@ -9,9 +9,11 @@ from ige.vox.data.shapes import Shape, read_shapes
 DATASETS = frozenset({"vox.shapenet_core", "vox.shapenet_r2n2"})
 """The gin configurables of the data sets of shapes."""
 
-LOCATIONS = frozenset(
-    f"{dataset}.{name}" for dataset in DATASETS for name in ("data_dir", "manual_dir")
-) | {"vox.shapenet_core.processes"}
+LOCATIONS = (
+    frozenset(f"{dataset}.{name}" for dataset in DATASETS for name in ("data_dir", "manual_dir"))
+    | {f"vox.{name}.processes" for name in ("shapenet_core", "shapenet_r2n2")}
+    | {"vox.shapenet_core.beam_options"}
+)
 """Their parameters that say where the data is; what it is, its provenance says."""
 
 RECORDED = {"models": dict, "refused": dict}

@@ -14,7 +14,7 @@ from PIL import Image
 from ige.data.examples import as_bytes, read_examples
 from ige.vox.data.features import Occupancy
 from ige.vox.grids import packed_size, unpack
-from ige.vox.observations import DEPTH_UNIT
+from ige.vox.observations import DEPTH_UNIT, Observation
 from ige.vox.rendering import WHITE
 from ige.vox.views import Views
 
@@ -137,6 +137,13 @@ def example(
         **{field: np.asarray(value, np.float32) for field, value in views._asdict().items()},
         **({} if depth is None else {"depth": depth}),
     }
+
+
+def observed(synset: str, model: str, made: Observation) -> tuple[str, dict[str, Any]]:
+    """Returns the key and the example of a model that was built."""
+    return f"{synset} {model}", example(
+        synset, model, made.occupancy, made.images, made.views, made.depth
+    )
 
 
 def read_shapes(folder: pathlib.Path, split: str, views: int | None) -> list[Shape]:

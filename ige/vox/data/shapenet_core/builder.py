@@ -1,6 +1,5 @@
 """The tfds dataset `shapenet_core`: one example per model of ShapeNetCore."""
 
-import collections
 import json
 import pathlib
 import shutil
@@ -30,6 +29,7 @@ _CITATION = """@article{chang2015shapenet,
   year = {2015}
 }"""
 _SOURCE = "source.json"
+_REFUSED = "refused-{}.jsonl"
 
 
 class ShapenetCoreConfig(tfds.core.BuilderConfig):
@@ -60,6 +60,8 @@ class ShapenetCore(tfds.core.GeneratorBasedBuilder):
         source: files to build from; default: those that are in tfds' folder of manual downloads.
         processes: that build; None for one on each core.
         work_dir: keeps what is built until all of it is, for a build that goes on; None for none.
+        on_beam: build on Apache Beam, with the options that `download_and_prepare` is given;
+            `work_dir` is needed, in a place that all machines see.
         **kwargs: of tfds.
     """
 
@@ -76,8 +78,11 @@ class ShapenetCore(tfds.core.GeneratorBasedBuilder):
         source: Layout | None = None,
         processes: int | None = None,
         work_dir: pathlib.Path | None = None,
+        on_beam: bool = False,
         **kwargs: Any,
     ):
+        self._on_beam = on_beam
+        self._there: dict[str, int] = {}
         self._source = source
         self._processes = processes or available_cores()
         self._work_dir = work_dir
@@ -94,7 +99,7 @@ class ShapenetCore(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         source = self._source or find_layout(pathlib.Path(dl_manager.manual_dir))
         records = source.index(self.builder_config.synsets)
         if self._work_dir is not None:
@@ -102,16 +107,25 @@ class ShapenetCore(tfds.core.GeneratorBasedBuilder):
         self.info.metadata.update(
             layout=source.kind, files=source.files(), models={}, refused={}, skipped=source.skipped
         )
+        by_split = {split: [r for r in records if r.split == split] for split in SPLITS}
+        if self._on_beam:
+            from ige.vox.data.shapenet_core.beams import Examples  # an extra
+
+            recipe = self.builder_config.recipe
+            self._there = {split: len(found) for split, found in by_split.items()}
+            return {
+                split: Examples(source, found, recipe, self._work_dir / _REFUSED.format(split))
+                for split, found in by_split.items()
+            }
         return {
-            split: self._generate_examples(source, [r for r in records if r.split == split], split)
-            for split in SPLITS
+            split: self._generate_examples(source, found, split)
+            for split, found in by_split.items()
         }
 
     def _generate_examples(
         self, source: Layout, records: list[Record], split: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        refused = collections.Counter()
-        metadata = self.info.metadata
+        refused = 0
         built = map_in_order(perform, self._tasks(source, records), self._processes)
         progress = tqdm(
             zip(records, built, strict=True),
@@ -123,29 +137,37 @@ class ShapenetCore(tfds.core.GeneratorBasedBuilder):
         )
         for record, result in progress:
             if isinstance(result, Refusal):
-                names = metadata["refused"].setdefault(result.reason, [])
-                names.append(f"{record.synset}/{record.model}: {result.text}")
-                refused[result.reason] += 1
-                progress.set_postfix(refused=refused.total())
+                self._refuse(result.reason, f"{record.synset}/{record.model}: {result.text}")
+                refused += 1
+                progress.set_postfix(refused=refused)
                 continue
             made = result if isinstance(result, Observation) else Observation.load(result)
-            yield (
-                f"{record.synset} {record.model}",
-                shapes.example(
-                    record.synset,
-                    record.model,
-                    made.occupancy,
-                    made.images,
-                    made.views,
-                    made.depth,
-                ),
-            )
-        metadata["models"][split] = len(records) - refused.total()
-        if not metadata["models"][split]:
+            yield shapes.observed(record.synset, record.model, made)
+        self._count(split, len(records), refused)
+
+    def _count(self, split: str, there: int, refused: int) -> None:
+        """Records how many models a split has.
+
+        Raises:
+            UserError: it has none.
+        """
+        self.info.metadata["models"][split] = there - refused
+        if refused == there:
             raise UserError(
-                f"shapenet_core: no models in the {split} split: {len(records)} are there, "
-                f"{refused.total()} of them refused; get the missing files"
+                f"shapenet_core: no models in the {split} split: {there} are there, {refused} of "
+                "them refused; get the missing files"
             )
+
+    def _refuse(self, reason: str, text: str) -> None:
+        self.info.metadata["refused"].setdefault(reason, []).append(text)
+
+    def _process_pipeline_result(self, pipeline_result: Any) -> None:
+        """Counts what was refused on other machines; each wrote lines of [reason, text]."""
+        for split, there in self._there.items():
+            lines = (self._work_dir / _REFUSED.format(split)).read_text("utf-8").splitlines()
+            for reason, text in sorted(map(json.loads, lines)):
+                self._refuse(reason, text)
+            self._count(split, there, len(lines))
 
     def _tasks(self, source: Layout, records: list[Record]) -> Iterator[Task]:
         """Yields what there is to do; files are read as they are needed."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import gin
+import tensorflow_datasets as tfds
 
 from ige.data.builds import check_choice, check_integer, choose_folders
 from ige.data.workers import available_cores
@@ -40,6 +41,7 @@ class ShapenetCoreDataset(ShapeDataset):
         recipe: Recipe,
         synsets: Sequence[str],
         processes: int,
+        beam_options: Sequence[str] | None,
         data_dir: pathlib.Path,
         manual_dir: pathlib.Path,
         spec: SyntheticSpec | None,
@@ -49,6 +51,7 @@ class ShapenetCoreDataset(ShapeDataset):
         self._recipe = recipe
         self._synsets = tuple(sorted(synsets))
         self._processes = processes
+        self._beam_options = beam_options
         self._spec = spec
 
     @property
@@ -78,6 +81,7 @@ class ShapenetCoreDataset(ShapeDataset):
             source=source,
             processes=self._processes,
             work_dir=self._work_dir,
+            on_beam=self._beam_options is not None,
             config=config,
             data_dir=str(self._data_dir),
         )
@@ -85,6 +89,19 @@ class ShapenetCoreDataset(ShapeDataset):
     def _build(self, source: Layout, folder: pathlib.Path) -> None:
         super()._build(source, folder)
         shutil.rmtree(self._work_dir, ignore_errors=True)
+
+    def _download_config(self) -> tfds.download.DownloadConfig | None:
+        if self._beam_options is None:
+            return None
+        try:
+            from apache_beam.options.pipeline_options import PipelineOptions
+        except ImportError as error:
+            raise UserError(
+                "shapenet_core.beam_options: Apache Beam is not installed; "
+                "pip install 'ige[beam]', or leave the options out"
+            ) from error
+        options = PipelineOptions(list(self._beam_options))
+        return tfds.download.DownloadConfig(beam_options=options)
 
     def _generate(self, folder: pathlib.Path) -> None:
         write_synthetic(folder, self._spec)
@@ -100,6 +117,7 @@ def shapenet_core(
     view_seed: int = 0,
     synsets: Sequence[str] = (),
     processes: int | None = None,
+    beam_options: Sequence[str] | None = None,
     data_dir: str | None = None,
     manual_dir: str | None = None,
     synthetic_seed: int = 0,
@@ -117,6 +135,8 @@ def shapenet_core(
         view_seed: other seeds give other views.
         synsets: which models to take; none for all that are there.
         processes: that build; None for one on each core.
+        beam_options: options of Apache Beam, such as ['--runner=FlinkRunner'], to build on the
+            machines that they name, which must see the folders; None to build on this one.
         data_dir: tfds folder; default: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
         manual_dir: folder of the files; default: <data_dir>/downloads/manual/shapenet_core.
         synthetic_seed: seed of the generated furniture.
@@ -149,5 +169,5 @@ def shapenet_core(
     recipe = Recipe(resolution, views, image_size, legacy_fov, view_seed)
     folders = choose_folders("shapenet_core", data_dir, manual_dir, spec and spec.name)
     return ShapenetCoreDataset(
-        data, recipe, synsets, processes or available_cores(), *folders, spec
+        data, recipe, synsets, processes or available_cores(), beam_options, *folders, spec
     )

@@ -12,7 +12,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ige.data.archives import Archive, Bounds, Folder, Zip, read_file
 from ige.data.builds import MissingFilesError
@@ -77,6 +77,7 @@ class Layout(abc.ABC):
         self._folder = folder
         self._csv = csv_path
         self.skipped: list[str] = []
+        self._opened: dict[str, tuple[Archive, dict[str, list[str]]]] = {}
 
     @cached_property
     @abc.abstractmethod
@@ -95,23 +96,18 @@ class Layout(abc.ABC):
         """Returns name and size of every file that is read, without opening any."""
         return [describe(self._csv, self._root), *map(self._describe, self._paths.values())]
 
-    @cached_property
-    def _archives(self) -> dict[str, Archive]:
-        archives = {}
-        for synset, path in self._paths.items():
+    def _archive(self, synset: str) -> tuple[Archive, dict[str, list[str]]]:
+        """Returns the archive of a synset, opened, and its .mtl files by their folder."""
+        if synset not in self._opened:
+            path = self._paths[synset]
             with reading(str(path)):
-                archives[synset] = self._open(path)
-        return archives
-
-    @cached_property
-    def _names(self) -> dict[str, list[str]]:
-        """Folder of a model, below the archive of its synset -> the .mtl files beside it."""
-        names: dict[str, list[str]] = {}
-        for synset, archive in self._archives.items():
-            for name in archive.names():
-                if name.endswith(".mtl"):
-                    names.setdefault(f"{synset}:{name.rpartition('/')[0]}", []).append(name)
-        return names
+                archive = self._open(path)
+                materials: dict[str, list[str]] = {}
+                for name in archive.names():
+                    if name.endswith(".mtl"):
+                        materials.setdefault(name.rpartition("/")[0], []).append(name)
+            self._opened[synset] = archive, materials
+        return self._opened[synset]
 
     def index(self, synsets: Sequence[str]) -> list[Record]:
         """Returns the models that are there and have a split, by synset and id.
@@ -154,8 +150,7 @@ class Layout(abc.ABC):
         """Returns model -> .obj file of a synset."""
         found: dict[str, str] = {}
         path = self._paths[synset]
-        with reading(str(path)):
-            names = self._archives[synset].names()
+        names = self._archive(synset)[0].names()
         for match in filter(None, map(_MODEL.fullmatch, names)):
             if match[1] == synset and found.setdefault(match[2], match[0]) != match[0]:
                 raise UserError(
@@ -174,21 +169,25 @@ class Layout(abc.ABC):
         Raises:
             UserError: a damaged archive.
         """
-        archive = self._archives[record.synset]
-        folder = record.entry.rpartition("/")[0]
-        materials = self._names.get(f"{record.synset}:{folder}", ())
+        archive, materials = self._archive(record.synset)
+        beside = materials.get(record.entry.rpartition("/")[0], ())
         with reading(record.origin):
             return ModelFiles(
                 record.synset,
                 record.model,
                 archive.read(record.entry),
-                {name.rpartition("/")[2]: archive.read(name) for name in materials},
+                {name.rpartition("/")[2]: archive.read(name) for name in beside},
             )
 
     def close(self) -> None:
         """Releases the archives."""
-        for archive in self.__dict__.get("_archives", {}).values():
+        for archive, _ in self._opened.values():
             archive.close()
+        self._opened = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what another process opens the same archives with."""
+        return self.__dict__ | {"_opened": {}}
 
 
 class ZipLayout(Layout):
