@@ -15,6 +15,9 @@ from ige.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_WORTHWHILE = 20
+"""Items that it takes to make up for the seconds in which a process starts."""
+
 _AHEAD = 4
 """Items per process that are read before their results are asked for."""
 
@@ -22,6 +25,11 @@ _AHEAD = 4
 def available_cores() -> int:
     """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def worthwhile(items: int, processes: int) -> int:
+    """Returns how many of `processes` are of use for so many items, of a tenth of a second each."""
+    return max(1, min(processes, items // _WORTHWHILE))
 
 
 def map_in_order(

@@ -70,6 +70,8 @@ def read_obj(obj: bytes, materials: dict[str, bytes]) -> Mesh:
     counts = [len(part.vertices) for part in parts]
     starts = np.cumsum([0, *counts[:-1]])
     for part, count in zip(parts, counts, strict=True):
+        if part.vertices.shape[1:] != (3,):
+            raise RefusedError("cannot be read", "its vertices have no three coordinates")
         if part.faces.min() < 0 or part.faces.max() >= count:
             raise RefusedError("has faces without vertices")
     return checked(

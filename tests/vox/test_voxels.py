@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from ige.vox.grids import cell_centres
 from ige.vox.meshes import Mesh
@@ -92,6 +93,20 @@ def test_a_box_without_a_lid_stays_open():
     assert not solid[:, 9].any()
 
 
+@pytest.mark.parametrize("resolution", [16, 32, 64, 128])
+def test_what_is_thinner_than_a_cell_is_kept_in_one_piece(cube, resolution):
+    """An askew leg of .01 by .74 by .01, which lines through the centres of cells pass by."""
+    tilt = np.array([[1, 0.2, 0], [0, 1, 0], [0, 0.1, 1]])
+    sides = np.array([0.01, 0.75 - 1 / 128, 0.01])  # its ends are inside of cells
+    leg = cube._replace(vertices=cube.vertices / 0.75 * sides @ tilt.T + (0.013, 0, 0.013))
+    solid = voxelise(leg, resolution)
+    tall = np.abs(cell_centres(resolution)) < 0.375
+    np.testing.assert_array_equal(solid.any(axis=(0, 2)), tall)
+    assert ndimage.label(solid, np.ones((3, 3, 3)))[1] == 1
+    # A row has no more cells than the leg's section, moved by the tilt, can touch.
+    assert solid.sum(axis=(0, 2)).max() <= (6 if resolution < 128 else 9)
+
+
 def test_a_sheet_keeps_one_layer():
     sheet = Mesh(
         np.array([[-0.4, -0.4, 0], [0.4, -0.4, 0], [0.4, 0.4, 0], [-0.4, 0.4, 0.0]]),
@@ -99,5 +114,5 @@ def test_a_sheet_keeps_one_layer():
         np.zeros((2, 3), np.uint8),
     )
     solid = voxelise(sheet, 16)
-    inside = np.abs(cell_centres(16)) < 0.4
+    inside = np.abs(cell_centres(16)) < 0.4 + 0.5 / 16
     np.testing.assert_array_equal(solid.sum(axis=2), np.outer(inside, inside))

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from ige.data.examples import Info
-from ige.data.workers import available_cores, map_in_order
+from ige.data.workers import available_cores, map_in_order, worthwhile
 from ige.errors import UserError
 from ige.files import write_text
 from ige.vox.data import shapes
@@ -126,7 +126,8 @@ class ShapenetCore(tfds.core.GeneratorBasedBuilder):
         self, source: Layout, records: list[Record], split: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         refused = 0
-        built = map_in_order(perform, self._tasks(source, records), self._processes)
+        processes = worthwhile(len(records), self._processes)
+        built = map_in_order(perform, self._tasks(source, records), processes)
         progress = tqdm(
             zip(records, built, strict=True),
             total=len(records),

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from ige.data.examples import Info
-from ige.data.workers import available_cores, map_in_order
+from ige.data.workers import available_cores, map_in_order, worthwhile
 from ige.errors import UserError
 from ige.vox.data import shapes
 from ige.vox.data.names import SPLITS
@@ -76,7 +76,8 @@ class ShapenetR2n2(tfds.core.GeneratorBasedBuilder):
         self, source: Layout, records: list[Record], split: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         order: collections.deque[Record] = collections.deque()
-        read = map_in_order(read_model, _files(source, records, order), self._processes)
+        processes = worthwhile(len(records), self._processes)
+        read = map_in_order(read_model, _files(source, records, order), processes)
         progress = {"desc": f"shapenet_r2n2 {split}", "unit": " models", "disable": None}
         models = 0
         for result in tqdm(read, total=len(records), leave=False, **progress):

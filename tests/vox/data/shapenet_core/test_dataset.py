@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from ige.data import workers
 from ige.errors import UserError
 from ige.vox.data.shapenet_core import builder, shapenet_core
 from ige.vox.data.shapes import stack
@@ -141,7 +142,8 @@ def test_other_layouts_give_the_same(files, manual, make, tmp_path, layout):
         np.testing.assert_array_equal(ours.occupancy, theirs.occupancy)
 
 
-def test_several_processes_give_the_same(files, manual, make, tmp_path):
+def test_several_processes_give_the_same(files, manual, make, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "_WORTHWHILE", 1)
     files.write_zips(manual)
     ours = make(processes=2, data_dir=str(tmp_path / "two")).shapes("train")
     for one, two in zip(make().shapes("train"), ours, strict=True):
