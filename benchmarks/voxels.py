@@ -5,10 +5,12 @@
 Prints, for the meshes in a folder (default: furniture that is generated), by resolution: bytes of a
 grid as bits, deflated bits and run lengths of 8 bits, with the time to encode and decode each; the
 time to voxelise a mesh and to render 24 views of it; how often parity, the other way to fill a
-mesh, disagrees with itself along the three axes; and the time that a build takes.
+mesh, disagrees with itself along the three axes; the rays of 24 views by embree and, if it is
+installed, by Open3D; and the time that a build takes.
 """
 
 import argparse
+import importlib.util
 import json
 import pathlib
 import subprocess
@@ -27,7 +29,7 @@ from ige.vox.data.shapenet_core.synthetic import SyntheticSpec, write_synthetic
 from ige.vox.grids import cell_centres, pack, unpack
 from ige.vox.meshes import Mesh, read_obj
 from ige.vox.rendering import render
-from ige.vox.views import Views, random_views
+from ige.vox.views import Views, pixel_rays, random_views
 from ige.vox.voxels import crossings, intersector, voxelise
 
 RESOLUTIONS = (32, 64, 128, 256)
@@ -129,6 +131,47 @@ def report_speed(meshes: list[Mesh], views: list[Views]) -> None:
     print(f"\nparity differs between axes in {differing} of {len(meshes)} meshes, at 64")
 
 
+def first_faces_embree(mesh: Mesh, rays: list[np.ndarray]) -> list[np.ndarray]:
+    """Returns the face that every ray (n, 6) meets first, by embree through trimesh."""
+    found = intersector(mesh)
+    return [found.intersects_first(r[:, :3], r[:, 3:]) for r in rays]
+
+
+def first_faces_open3d(mesh: Mesh, rays: list[np.ndarray]) -> list[np.ndarray]:
+    """Returns the same by Open3D."""
+    import open3d  # only to be compared with: 400 MB
+
+    scene = open3d.t.geometry.RaycastingScene()
+    vertices = open3d.core.Tensor(mesh.vertices.astype(np.float32))
+    scene.add_triangles(vertices, open3d.core.Tensor(mesh.faces.astype(np.uint32)))
+    cast = [scene.cast_rays(open3d.core.Tensor(r.astype(np.float32))) for r in rays]
+    return [hits["primitive_ids"].numpy().astype(np.int32) for hits in cast]
+
+
+def report_candidates(meshes: list[Mesh], views: list[Views]) -> None:
+    """Prints how long libraries take for the rays of all views; Open3D if it is installed."""
+    print(f"\n| rays of {VIEWS} views | ms per mesh | pixels that differ |\n| --- | --- | --- |")
+    rays = [
+        [
+            np.concatenate(
+                [np.tile(one.centre, (SIZE**2, 1)), pixel_rays(one, SIZE).reshape(-1, 3)], 1
+            )
+            for one in (Views(*(field[i] for field in view)) for i in range(VIEWS))
+        ]
+        for view in views
+    ]
+    expected = [first_faces_embree(m, r) for m, r in zip(meshes, rays, strict=True)]
+    candidates = {"trimesh and embreex": first_faces_embree}
+    if importlib.util.find_spec("open3d"):
+        candidates["Open3D"] = first_faces_open3d
+    for name, function in candidates.items():
+        taken, differ = [], []
+        for mesh, some, ours in zip(meshes, rays, expected, strict=True):
+            taken.append(milliseconds(function, mesh, some))
+            differ.append((np.array(function(mesh, some)) >= 0) != (np.array(ours) >= 0))
+        print(f"| {name} | {np.mean(taken):.0f} | {np.mean(differ):.6f} |")
+
+
 _BUILD = """
 import json, os, sys, time
 from ige.vox.data.shapenet_core import shapenet_core
@@ -177,7 +220,9 @@ def main() -> None:
         faces = np.mean([len(mesh.faces) for mesh in meshes])
         print(f"{len(meshes)} meshes, {faces:,.0f} faces on average; {describe_machine()}")
         report_storage(meshes)
-        report_speed(meshes, [random_views(file.model, VIEWS) for file in sample])
+        views = [random_views(file.model, VIEWS) for file in sample]
+        report_speed(meshes, views)
+        report_candidates(meshes, views)
         report_builds(folder, len(files))
 
 
