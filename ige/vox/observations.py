@@ -6,11 +6,13 @@ Free of TensorFlow: processes that build import this.
 import dataclasses
 import io
 import pathlib
+import zlib
 
 import numpy as np
 from PIL import Image
 
 from ige.files import write_bytes
+from ige.vox.grids import pack, unpack
 from ige.vox.meshes import RefusedError, read_obj
 from ige.vox.rendering import render
 from ige.vox.views import FOV, LEGACY_FOV, Views, random_views
@@ -70,24 +72,25 @@ class Observation:
     Attributes:
         occupancy: (R, R, R) bool solid cells.
         images: PNG files, red, green, blue and alpha, one for every view.
-        depth: (views, size, size) uint16 depths in `DEPTH_UNIT`, 0 where nothing is.
+        depth: deflated (views, size, size) uint16 depths in `DEPTH_UNIT`, 0 where nothing is.
         views: the cameras.
     """
 
     occupancy: np.ndarray
     images: tuple[bytes, ...]
-    depth: np.ndarray
+    depth: bytes
     views: Views
 
     def save(self, path: pathlib.Path) -> None:
         """Writes a file that `load` reads, whole or not at all."""
         stream = io.BytesIO()
-        np.savez_compressed(
+        np.savez(
             stream,
-            occupancy=self.occupancy,
+            shape=self.occupancy.shape,
+            occupancy=pack(self.occupancy),
             images=np.frombuffer(b"".join(self.images), np.uint8),
             lengths=np.array([len(image) for image in self.images]),
-            depth=self.depth,
+            depth=np.frombuffer(self.depth, np.uint8),
             **self.views._asdict(),
         )
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,9 +103,9 @@ class Observation:
             ends = np.cumsum(arrays["lengths"])
             parts = np.split(arrays["images"], ends[:-1])
             return cls(
-                arrays["occupancy"],
+                unpack(arrays["occupancy"], tuple(arrays["shape"])),
                 tuple(part.tobytes() for part in parts),
-                arrays["depth"],
+                arrays["depth"].tobytes(),
                 Views(*(arrays[field] for field in Views._fields)),
             )
 
@@ -136,7 +139,7 @@ def observe(files: ModelFiles, recipe: Recipe) -> Observation | Refusal:
     return Observation(
         occupancy,
         tuple(map(encode_png, np.concatenate([images, alpha[..., np.newaxis]], axis=-1))),
-        (depths / DEPTH_UNIT).round().astype(np.uint16),
+        zlib.compress((depths / DEPTH_UNIT).round().astype(np.uint16).tobytes()),
         views,
     )
 

@@ -21,6 +21,17 @@ def unpack_bits(packed: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
     return tf.reshape(bits > 0, tf.concat([leading, shape], axis=0))
 
 
+class Deflated(tfds.features.Tensor):
+    """An array, to be made with `encoding='zlib'`, whose examples are deflated bytes already.
+
+    Deflating takes longer than all else that a builder does, so it is left to those who build.
+    """
+
+    def encode_example(self, example_data: bytes) -> bytes:
+        """Returns what is stored: the same."""
+        return example_data
+
+
 class Occupancy(tfds.features.Tensor):
     """A boolean grid, stored as deflated bits.
 

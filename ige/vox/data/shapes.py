@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from ige.data.examples import as_bytes, read_examples
-from ige.vox.data.features import Occupancy
+from ige.vox.data.features import Deflated, Occupancy
 from ige.vox.grids import packed_size, unpack
 from ige.vox.observations import DEPTH_UNIT, Observation
 from ige.vox.rendering import WHITE
@@ -96,7 +96,7 @@ def features(
     resolution: int, views: int, image_size: int, has_depth: bool
 ) -> tfds.features.FeaturesDict:
     """Returns the features of an example."""
-    depth = tfds.features.Tensor(
+    depth = Deflated(
         shape=(views, image_size, image_size),
         dtype=np.uint16,
         encoding=tfds.features.Encoding.ZLIB,
@@ -122,7 +122,7 @@ def example(
     occupancy: np.ndarray,
     pngs: Sequence[bytes],
     views: Views,
-    depth: np.ndarray | None = None,
+    depth: bytes | None = None,
     translate: Sequence[float] = (-0.5, -0.5, -0.5),
     scale: float = 1.0,
 ) -> dict[str, Any]:

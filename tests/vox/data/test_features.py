@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from ige.vox.data.features import Occupancy, unpack_bits
+from ige.vox.data.features import Deflated, Occupancy, unpack_bits
 from ige.vox.grids import pack
 
 
@@ -18,6 +18,17 @@ def test_grids_come_back(shape, rng):
         read = feature.deserialize_example(stored)["grid"]
         assert read.dtype == tf.bool
         np.testing.assert_array_equal(read, grid)
+
+
+def test_deflated_arrays_come_back(tmp_path, rng):
+    array = rng.integers(0, 2**16, (2, 3, 4), np.uint16)
+    features = tfds.features.FeaturesDict(
+        {"depth": Deflated(shape=array.shape, dtype=np.uint16, encoding="zlib")}
+    )
+    features.save_config(tmp_path)
+    for feature in (features, tfds.features.FeaturesDict.from_config(tmp_path)):
+        stored = feature.serialize_example({"depth": zlib.compress(array.tobytes())})
+        np.testing.assert_array_equal(feature.deserialize_example(stored)["depth"], array)
 
 
 def test_a_grid_of_one_value_takes_few_bytes():
