@@ -55,11 +55,13 @@ def read_obj(obj: bytes, materials: dict[str, bytes]) -> Mesh:
     Raises:
         RefusedError: it is damaged, has no faces, or vertices that are not finite or too far out.
     """
+    # Some programs name the file as ./model.mtl.
+    beside = materials | {f"./{name}": data for name, data in materials.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of NumPy about numbers that it cannot read
         try:
             scene = trimesh.load_scene(
-                io.BytesIO(obj), file_type="obj", resolver=dict(materials), process=False
+                io.BytesIO(obj), file_type="obj", resolver=beside, process=False
             )
         except DAMAGE as error:
             raise RefusedError("cannot be read", one_line(error)) from error

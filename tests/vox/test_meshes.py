@@ -18,8 +18,15 @@ def test_a_triangle():
     assert len(np.unique(mesh.colours)) == 1  # grey
 
 
-def test_colours_of_materials():
-    obj = b"mtllib model.mtl\n" + TRIANGLE + b"usemtl red\nf 1 2 3\nusemtl blue\nf 3 2 1\nf 2 3 1\n"
+@pytest.mark.parametrize("name", [b"model.mtl", b"./model.mtl"])
+def test_colours_of_materials(name):
+    obj = (
+        b"mtllib "
+        + name
+        + b"\n"
+        + TRIANGLE
+        + b"usemtl red\nf 1 2 3\nusemtl blue\nf 3 2 1\nf 2 3 1\n"
+    )
     mesh = read_obj(obj, MATERIALS)
     colours = sorted(map(tuple, mesh.colours.tolist()))
     assert colours == [(0, 0, 128), (0, 0, 128), (255, 0, 0)]

@@ -65,7 +65,7 @@ class ShapenetCoreDataset(ShapeDataset):
 
     @property
     def _work_dir(self) -> pathlib.Path:
-        return self._config_folder.parent / "models"
+        return self._config_folder.parent / f"models-{self.builder.VERSION}"
 
     def _find(self) -> tuple[Layout, pathlib.Path]:
         layouts = [self._data] if self._data in LAYOUTS else LAYOUTS
