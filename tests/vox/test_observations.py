@@ -1,5 +1,8 @@
 """What is built of a model, whatever its files are like."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -77,6 +80,12 @@ def test_specks_are_built_or_refused(size):
     tiny = f"v 0 0 0\nv {size} 0 0\nv 0 {size} 0\nf 1 2 3\n".encode()
     assert isinstance(observe(files(obj), SMALL), Observation | Refusal)
     assert isinstance(observe(files(tiny), SMALL), Refusal)
+
+
+def test_processes_that_build_import_no_tensorflow():
+    code = "import ige.vox.observations, ige.vox.r2n2, sys; print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
 
 
 def test_what_is_saved_comes_back(tmp_path):
