@@ -5,6 +5,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -51,7 +52,7 @@ def map_in_order(
         return
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
-        pool = ProcessPoolExecutor(processes, context, initializer=_ignore_interrupts)
+        pool = ProcessPoolExecutor(processes, context, initializer=_begin)
         stack.callback(pool.shutdown, cancel_futures=True)
         waiting = collections.deque()
         try:
@@ -68,6 +69,13 @@ def map_in_order(
             ) from error
 
 
-def _ignore_interrupts() -> None:
-    """Leaves Ctrl-C to the process that started this one, which then ends it."""
+def _begin() -> None:
+    """Leaves Ctrl-C to the process that started this one, and sees to it that they end together."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # Of a parent that was killed a process would wait for work for ever.
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -1,6 +1,10 @@
 import itertools
 import os
+import pathlib
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -39,6 +43,31 @@ def test_a_process_that_is_killed():
     )
     with pytest.raises(UserError, match=message):
         list(map_in_order(_die, [1, 2], 2))
+
+
+def _runs(pid):
+    """Whether a process runs, and is no zombie that nobody has waited for."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_processes_end_with_the_one_that_started_them():
+    code = (
+        "import itertools; from ige.data.workers import map_in_order\n"
+        "pid = itertools.repeat('__import__(\"os\").getpid()')\n"
+        "for result in map_in_order(eval, pid, 2): print(result, flush=True)"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        workers = {int(parent.stdout.readline()) for _ in range(5)}
+        parent.kill()
+    assert parent.pid not in workers
+    deadline = time.monotonic() + 30
+    while any(map(_runs, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_processes_are_started_when_they_are_worth_it():
