@@ -13,8 +13,8 @@ import re
 import stat
 import tarfile
 import zipfile
-from collections.abc import Sequence
-from typing import BinaryIO, Self
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, NamedTuple, Self
 
 from ige.errors import UserError
 
@@ -34,6 +34,27 @@ FREE_BYTES = 2**26
 MAX_MEMBERS = 100_000
 """Bound of the number of members: Human3.6M has 840 videos."""
 
+
+class Bounds(NamedTuple):
+    """How large an archive may be; None for what holds for recordings of people.
+
+    Attributes:
+        member: bytes of one file; None for `MAX_MEMBER_BYTES`.
+        archive: bytes of all files together; None for `MAX_ARCHIVE_BYTES`.
+        members: number of files and folders; None for `MAX_MEMBERS`.
+    """
+
+    member: int | None = None
+    archive: int | None = None
+    members: int | None = None
+
+    def filled(self) -> "Bounds":
+        """Returns these bounds, with numbers in the place of None."""
+        defaults = (MAX_MEMBER_BYTES, MAX_ARCHIVE_BYTES, MAX_MEMBERS)
+        return Bounds(*(d if own is None else own for own, d in zip(self, defaults, strict=True)))
+
+
+_DEFAULT = Bounds()
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -135,21 +156,21 @@ class Zip(Archive):
 
     Args:
         path: the file.
-        max_member: bound of one member in bytes.
+        bounds: how large it may be.
     """
 
-    def __init__(self, path: pathlib.Path, max_member: int = MAX_MEMBER_BYTES):
+    def __init__(self, path: pathlib.Path, bounds: Bounds = _DEFAULT):
         super().__init__(path)
         refuse_special(path)
         self._file = zipfile.ZipFile(path)
         try:
-            self._entries = self._checked(max_member)
+            self._entries = self._checked(bounds.filled())
         except UserError:
             self.close()
             raise
 
-    def _checked(self, max_member: int) -> dict[str, zipfile.ZipInfo]:
-        census = _Census(self.path, max_member)
+    def _checked(self, bounds: Bounds) -> dict[str, zipfile.ZipInfo]:
+        census = _Census(self.path, bounds)
         entries = {}
         for entry in self._file.infolist():
             # The type is in the upper half where a Unix wrote the archive; elsewhere it is 0.
@@ -191,31 +212,48 @@ class Zip(Archive):
 class Tar(Archive):
     """A .tar file, gzipped or not: reading it in another order than `names` is slow."""
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path, bounds: Bounds = _DEFAULT):
         super().__init__(path)
         refuse_special(path)
+        self._bounds = bounds.filled()
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(path.open("rb"))
             is_gzip = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             packed = stack.enter_context(gzip.GzipFile(fileobj=file)) if is_gzip else file
-            self._stream = _BoundedStream(packed, path)
+            self._stream = _BoundedStream(packed, path, self._bounds)
             self._file = stack.enter_context(tarfile.TarFile(fileobj=self._stream))
             self._open = stack.pop_all()
         self._members: dict[str, tarfile.TarInfo] | None = None
 
     def _index(self) -> dict[str, tarfile.TarInfo]:
         if self._members is None:
-            census = _Census(self.path, MAX_MEMBER_BYTES)
-            members = {}
-            for entry in self._file:
-                plain = (entry.isreg() and not entry.issparse()) or entry.isdir()
-                census.add(entry.name, entry.size, plain, entry.isdir())
-                if entry.isreg():
-                    members[entry.name] = entry
-            self._check_end()
-            self._members = members
+            self._members = {entry.name: entry for entry in self._checked()}
         return self._members
+
+    def _checked(self) -> Iterator[tarfile.TarInfo]:
+        """Goes through the files; at the end the archive is known to be whole."""
+        census = _Census(self.path, self._bounds)
+        for entry in self._file:
+            plain = (entry.isreg() and not entry.issparse()) or entry.isdir()
+            census.add(entry.name, entry.size, plain, entry.isdir())
+            if entry.isreg():
+                yield entry
+        self._check_end()
+
+    def stream(self) -> Iterator[tuple[str, bytes]]:
+        """Yields the name and the content of every file, in one pass and without a list of them.
+
+        For an archive of a million files, of which `names` and `read` make two passes. It is of no
+        use for anything else afterwards.
+
+        Raises:
+            UserError: see the module.
+        """
+        for entry in self._checked():
+            yield entry.name, self._content(entry)
+            # tarfile remembers every member otherwise, a kilobyte each.
+            self._file.members.clear()
 
     def _check_end(self) -> None:
         """Raises tarfile.ReadError unless zeros end the archive.
@@ -234,7 +272,9 @@ class Tar(Archive):
         return list(self._index())
 
     def read(self, name: str) -> bytes:
-        entry = self._index()[name]
+        return self._content(self._index()[name])
+
+    def _content(self, entry: tarfile.TarInfo) -> bytes:
         with self._file.extractfile(entry) as stream:
             data = stream.read()
         if len(data) != entry.size:
@@ -248,10 +288,10 @@ class Tar(Archive):
 class _Census:
     """Counts the members of an archive and refuses those that no archive of data has."""
 
-    def __init__(self, path: pathlib.Path, max_member: int):
+    def __init__(self, path: pathlib.Path, bounds: Bounds):
         self._path = path
-        self._max_member = max_member
-        self._max_bytes = _max_bytes(path)
+        self._bounds = bounds
+        self._max_bytes = _max_bytes(path, bounds)
         self._bytes = 0
         self._seen: set[str] = set()
 
@@ -274,8 +314,8 @@ class _Census:
                 f"{origin}: a link, a device or a sparse file, expected files and folders; "
                 "make the archive again without it"
             )
-        if not 0 <= size <= self._max_member:
-            raise UserError(_too_large(origin, size, self._max_member))
+        if not 0 <= size <= self._bounds.member:
+            raise UserError(_too_large(origin, size, self._bounds.member))
         self._bytes += size
         if self._bytes > self._max_bytes:
             raise UserError(_too_large(str(self._path), self._bytes, self._max_bytes))
@@ -285,25 +325,26 @@ class _Census:
                 f"{origin}: there twice, expected every name once; make the archive again"
             )
         self._seen.add(path)
-        if len(self._seen) > MAX_MEMBERS:
+        if len(self._seen) > self._bounds.members:
             raise UserError(
-                f"{self._path}: more than {MAX_MEMBERS:,} members; expected an archive of "
-                "Human3.6M, get the file again"
+                f"{self._path}: got more than {self._bounds.members:,} members, expected at most "
+                "as many; get the file again"
             )
 
 
 class _BoundedStream:
     """What `tarfile` reads from: refuses to go where no archive within the bounds does."""
 
-    def __init__(self, stream: BinaryIO, path: pathlib.Path):
+    def __init__(self, stream: BinaryIO, path: pathlib.Path, bounds: Bounds):
         self._stream = stream
         self._path = path
+        self._max_member = bounds.member
         # A header, the fill of the last block and, rarely, a long name come with every member.
-        self._limit = _max_bytes(path) + FREE_BYTES
+        self._limit = _max_bytes(path, bounds) + FREE_BYTES
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= MAX_MEMBER_BYTES:
-            raise UserError(_too_large(f"{self._path}: a header", size, MAX_MEMBER_BYTES))
+        if not 0 <= size <= self._max_member:
+            raise UserError(_too_large(f"{self._path}: a header", size, self._max_member))
         self._check(self._stream.tell() + size)
         return self._stream.read(size)
 
@@ -320,9 +361,9 @@ class _BoundedStream:
             raise UserError(_too_large(str(self._path), offset, self._limit))
 
 
-def _max_bytes(path: pathlib.Path) -> int:
+def _max_bytes(path: pathlib.Path, bounds: Bounds) -> int:
     """Returns what an archive may expand to."""
-    return min(MAX_ARCHIVE_BYTES, FREE_BYTES + MAX_RATIO * path.stat().st_size)
+    return min(bounds.archive, FREE_BYTES + MAX_RATIO * path.stat().st_size)
 
 
 def _too_large(origin: str, size: int, limit: int) -> str:

@@ -1,6 +1,7 @@
 """One line about a damaged file, whatever the parser that stumbled over it raised."""
 
 import contextlib
+import csv
 import pickle
 import struct
 import tarfile
@@ -12,8 +13,8 @@ from xml.etree.ElementTree import ParseError
 
 from ige.errors import UserError
 
-# What h5py, zipfile, tarfile, pickle, the XML parser and NumPy (its headers are Python) raise on a
-# damaged file. Damaged sizes ask for more memory than there is.
+# What h5py, csv, zipfile, tarfile, pickle, the XML parser and NumPy (its headers are Python) raise
+# on a damaged file. Damaged sizes ask for more memory than there is.
 DAMAGE = (
     OSError,
     EOFError,
@@ -27,6 +28,7 @@ DAMAGE = (
     struct.error,
     zlib.error,
     pickle.UnpicklingError,
+    csv.Error,
     zipfile.BadZipFile,
     tarfile.TarError,
     ParseError,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ige.data.archives import MAX_ARCHIVE_BYTES, Zip
+from ige.data.archives import MAX_ARCHIVE_BYTES, Bounds, Zip
 from ige.data.damage import one_line, reading
 from ige.data.unpickling import num_elements, restricted_load
 from ige.errors import UserError
@@ -49,7 +49,7 @@ def load_npz(path: pathlib.Path) -> dict[str, Any]:
     """
     members = {}
     with reading(str(path)):
-        archive = Zip(path, max_member=MAX_ARCHIVE_BYTES)
+        archive = Zip(path, Bounds(member=MAX_ARCHIVE_BYTES))
     with archive:
         for entry in archive.names():
             origin = f"{path}: {entry}"

@@ -192,7 +192,6 @@ def test_the_bounds_are_far_beyond_the_real_archives():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_member_beyond_the_bound_is_refused(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 20_000)
-    monkeypatch.setattr(archives.Zip.__init__, "__defaults__", (20_000,))
     large = _write(kind, tmp_path, {"large": bytes(20_001)})
     _refused(large, "large: got 20,001 bytes unpacked, expected 0 to 20,000; get the file again")
     assert len(_read_all(_write(kind, tmp_path, {"fits": bytes(20_000)}))["fits"]) == 20_000
@@ -226,8 +225,37 @@ def test_an_archive_that_expands_too_much_is_refused(tmp_path, monkeypatch, kind
 
 def test_too_many_members_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
-    message = "more than 3 members; expected an archive of Human3.6M, get the file again"
+    message = "got more than 3 members, expected at most as many; get the file again"
     _refused(_write("zip", tmp_path), message)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        (archives.Bounds(member=600), "large: got 601 bytes unpacked, expected 0 to 600"),
+        (archives.Bounds(archive=606), "got 607 bytes unpacked, expected 0 to 606"),
+        (archives.Bounds(members=3), "got more than 3 members, expected at most as many"),
+    ],
+)
+def test_other_bounds(tmp_path, kind, bounds, message):
+    path = _write(kind, tmp_path, FILES | {"large": bytes(601)})
+    refused = pytest.raises(UserError, match=re.escape(f"{message}; get the file again"))
+    with refused, (archives.Zip if kind == "zip" else archives.Tar)(path, bounds) as archive:
+        archive.names()
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_tar_is_streamed(tmp_path, kind):
+    with archives.Tar(_write(kind, tmp_path)) as archive:
+        assert dict(archive.stream()) == FILES
+
+
+def test_a_stream_that_ends_early_is_refused(tmp_path):
+    path = _write("tar", tmp_path)
+    path.write_bytes(path.read_bytes()[: 4 * 512])
+    with archives.Tar(path) as archive, pytest.raises(tarfile.ReadError):
+        list(archive.stream())
 
 
 def test_a_zip_member_that_unpacks_to_more_than_it_says_is_not_unpacked(tmp_path, monkeypatch):

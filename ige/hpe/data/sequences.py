@@ -1,13 +1,12 @@
 """Recordings of people, as every data set of poses hands them out and tfds stores them."""
 
 import dataclasses
-import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from ige.data.examples import as_bytes
 from ige.geometry.cameras import Camera
 
 _CAMERA_SHAPES = {
@@ -48,18 +47,6 @@ class PoseSequence:
         return self.name.partition(" chunk")[0]
 
 
-class Info(tfds.core.DatasetInfo):
-    """The description of a build that Google has no copy of."""
-
-    def initialize_from_bucket(self) -> None:
-        """Does nothing: tfds would look there, and leave a temporary folder behind."""
-
-
-def as_bytes(*shape: int | None, dtype: type = np.float64) -> tfds.features.Tensor:
-    """Returns a feature that is stored as raw bytes: exact, and much faster than numbers."""
-    return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES)
-
-
 def camera_features(count: int) -> dict[str, tfds.features.Tensor]:
     """Returns the features of what `stack_cameras` makes of `count` cameras."""
     fields = {field: as_bytes(count, *shape) for field, shape in _CAMERA_SHAPES.items()}
@@ -81,15 +68,3 @@ def unstack_cameras(stacked: dict[str, Any]) -> dict[str, Camera]:
         camera.decode(): Camera(**{field: stacked[field][i] for field in _CAMERA_SHAPES})
         for i, camera in enumerate(stacked["id"])
     }
-
-
-def read_examples(
-    folder: pathlib.Path, split: str, convert: Callable[[dict[str, Any]], PoseSequence]
-) -> list[PoseSequence]:
-    """Returns what `convert` makes of every example of a split of a build, in any order."""
-    dataset = tfds.builder_from_directory(folder).as_dataset(
-        split=split,
-        shuffle_files=False,
-        read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=False),
-    )
-    return [convert(example) for example in dataset.as_numpy_iterator()]

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from ige.data.examples import Info, as_bytes, read_examples
 from ige.errors import UserError
 from ige.hpe.data.builds import note_of_skipped
 from ige.hpe.data.h3m_lift.checks import NUM_JOINTS, refuse_behind_camera
@@ -17,11 +18,8 @@ from ige.hpe.data.h3m_lift.layouts import LAYOUTS, Record
 from ige.hpe.data.h3m_lift.names import CAMERA_IDS, FRAME_RATE, SPLITS, SUBJECTS, sort_key
 from ige.hpe.data.h3m_lift.sources import Source, find_source, missing_message
 from ige.hpe.data.sequences import (
-    Info,
     PoseSequence,
-    as_bytes,
     camera_features,
-    read_examples,
     stack_cameras,
     unstack_cameras,
 )

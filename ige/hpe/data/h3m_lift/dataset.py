@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 import gin
 
+from ige.data.builds import check_choice, choose_folders
 from ige.errors import UserError
-from ige.hpe.data.builds import BuiltDataset, check_choice, choose_folders
+from ige.hpe.data.builds import RECORDED, PoseDataset
 from ige.hpe.data.h3m_lift import detections, sources
 from ige.hpe.data.h3m_lift.builder import H3mLift, H3mLiftConfig, read_sequences, summary
 from ige.hpe.data.h3m_lift.layouts import LAYOUTS
@@ -19,12 +20,12 @@ from ige.hpe.skeleton import Skeleton, get_skeleton
 DATA = ("auto", *LAYOUTS, "synthetic")
 
 
-class H3mLiftDataset(BuiltDataset):
+class H3mLiftDataset(PoseDataset):
     """A build of `h3m_lift`, made on the first use. See `h3m_lift` for the arguments."""
 
     name = "h3m_lift"
     builder = H3mLift
-    recorded = {"keypoints": dict}
+    recorded = RECORDED | {"keypoints": dict}
     splits = tuple(SPLITS)
 
     def __init__(

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ige.data.archives import Archive, Tar, open_archive
+from ige.data.builds import MissingFilesError
 from ige.data.damage import reading
 from ige.data.npz import load_npz
 from ige.errors import UserError, nearest
-from ige.hpe.data.builds import MissingFilesError
 from ige.hpe.data.h3m_lift import checks, h5
 from ige.hpe.data.h3m_lift.layouts import (
     BASELINE_ARCHIVE,

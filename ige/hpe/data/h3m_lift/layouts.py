@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ige.data.archives import Archive, Folder, open_archive, refuse_special
+from ige.data.archives import Archive, open_archive
 from ige.data.damage import one_line, reading
+from ige.data.finding import describe, is_there, search_folders
 from ige.data.npz import load_npz
 from ige.errors import UserError
 from ige.geometry.units import MM_PER_METRE
@@ -32,20 +33,6 @@ VIDEOPOSE3D_ARCHIVE = "data_3d_h36m.npz"
 _POSES = "S*/MyPoses/3D_positions/*.h5"
 _OFFICIAL_ARCHIVES = "Poses_D3_Positions_S*.tgz"
 _OFFICIAL_TREE = "S*/MyPoseFeatures/D3_Positions/*.cdf"
-
-
-def describe(path: pathlib.Path, root: pathlib.Path, patterns: Sequence[str] = ()) -> dict:
-    """Returns {name, size} of a file, or {name, files, size} of the files in a folder.
-
-    Raises:
-        UserError: it is something else, or something else is in the folder.
-    """
-    name = path.relative_to(root).as_posix()
-    if path.is_dir():
-        folder = Folder(path, patterns)
-        return {"name": f"{name}/", "files": len(folder.names()), "size": folder.size()}
-    refuse_special(path)
-    return {"name": name, "size": path.stat().st_size}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,18 +301,6 @@ def nested_arrays(members: dict[str, Any], key: str, path: pathlib.Path) -> dict
 
 def _are_names(recordings: dict) -> bool:
     return all(isinstance(name, str) for name in recordings)
-
-
-def search_folders(root: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the folder itself and the folders in it, in which files are looked for."""
-    if not root.is_dir():
-        return []
-    return [root, *sorted(path for path in root.iterdir() if path.is_dir())]
-
-
-def is_there(path: pathlib.Path) -> bool:
-    """Whether `path` is there, as a file or as something that reading it has to refuse."""
-    return os.path.lexists(path) and not path.is_dir()
 
 
 def _find_baseline(root: pathlib.Path, folder: pathlib.Path) -> Layout | None:

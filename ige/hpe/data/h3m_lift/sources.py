@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from ige.hpe.data.builds import MissingFilesError
+from ige.data.builds import MissingFilesError
 from ige.hpe.data.h3m_lift import detections
 from ige.hpe.data.h3m_lift.detections import HOURGLASS_FOLDERS, Detections
 from ige.hpe.data.h3m_lift.layouts import LAYOUTS, Layout, find_layout

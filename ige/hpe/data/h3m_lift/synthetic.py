@@ -6,7 +6,6 @@ Written is what 3d-pose-baseline reads, `h36m.zip`, and what VideoPose3D reads b
 """
 
 import dataclasses
-import operator
 import pathlib
 import sys
 import zipfile
@@ -17,7 +16,7 @@ import h5py
 import numpy as np
 import tqdm
 
-from ige.errors import UserError
+from ige.data.builds import check_integer
 from ige.geometry import cameras
 from ige.hpe.data.h3m_lift.actions import ACTIONS
 from ige.hpe.data.h3m_lift.body import BUILDS, pose
@@ -65,27 +64,14 @@ class SyntheticSpec:
     frames: int = 200
 
     def __post_init__(self) -> None:
-        check_integer("seed", self.seed, 0, 2**63 - 1)
-        check_integer("sequences", self.sequences, 1, 1000)
-        check_integer("frames", self.frames, 1, LONGEST)
+        check_integer("synthetic seed", self.seed, 0, 2**63 - 1)
+        check_integer("synthetic sequences", self.sequences, 1, 1000)
+        check_integer("synthetic frames", self.frames, 1, LONGEST)
 
     @property
     def name(self) -> str:
         """Names the data set in folders and reports: 'synthetic-seed0-2x200'."""
         return f"synthetic-seed{self.seed}-{self.sequences}x{self.frames}"
-
-
-def check_integer(name: str, value: int, low: int, high: int) -> None:
-    """Raises UserError unless `value` is an integer from `low` to `high`."""
-    try:
-        within = not isinstance(value, bool) and low <= operator.index(value) <= high
-    except TypeError:
-        within = False
-    if not within:
-        raise UserError(
-            f"synthetic {name}: got {value!r}, expected an integer from {low} to {high}; "
-            f"set {name} to one"
-        )
 
 
 def write_synthetic(folder: pathlib.Path, spec: SyntheticSpec) -> None:

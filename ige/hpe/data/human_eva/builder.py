@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from ige.data.examples import Info, as_bytes, read_examples
 from ige.errors import UserError
 from ige.hpe.data.builds import note_of_skipped
 from ige.hpe.data.h3m_lift.checks import refuse_behind_camera
@@ -21,11 +22,8 @@ from ige.hpe.data.human_eva.names import (
     sort_key,
 )
 from ige.hpe.data.sequences import (
-    Info,
     PoseSequence,
-    as_bytes,
     camera_features,
-    read_examples,
     stack_cameras,
     unstack_cameras,
 )

@@ -6,7 +6,8 @@ from typing import Any, Literal
 import gin
 import tensorflow_datasets as tfds
 
-from ige.hpe.data.builds import BuiltDataset, check_choice, choose_folders
+from ige.data.builds import check_choice, choose_folders
+from ige.hpe.data.builds import RECORDED, PoseDataset
 from ige.hpe.data.human_eva.builder import HumanEva, read_sequences, summary
 from ige.hpe.data.human_eva.layouts import LAYOUTS, Layout, find_layout
 from ige.hpe.data.human_eva.names import SPLITS
@@ -17,12 +18,12 @@ from ige.hpe.skeleton import Skeleton, get_skeleton
 DATA = ("auto", *LAYOUTS, "synthetic")
 
 
-class HumanEvaDataset(BuiltDataset):
+class HumanEvaDataset(PoseDataset):
     """A build of `human_eva`, made on the first use. See `human_eva` for the arguments."""
 
     name = "human_eva"
     builder = HumanEva
-    recorded = {"left_out": dict, "skeleton": str}
+    recorded = RECORDED | {"left_out": dict, "skeleton": str}
     splits = SPLITS
 
     def __init__(

@@ -11,14 +11,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ige.data.archives import Folder
+from ige.data.builds import MissingFilesError
 from ige.data.damage import reading
+from ige.data.finding import describe, is_there, search_folders
 from ige.data.npz import load_npz
 from ige.errors import UserError
 from ige.geometry.cameras import Camera
 from ige.geometry.units import MM_PER_METRE
-from ige.hpe.data.builds import MissingFilesError
 from ige.hpe.data.h3m_lift.checks import checked_poses
-from ige.hpe.data.h3m_lift.layouts import describe, is_there, nested_arrays, search_folders
+from ige.hpe.data.h3m_lift.layouts import nested_arrays
 from ige.hpe.data.human_eva import names
 from ige.hpe.data.human_eva.cameras import published_cameras, read_cal
 from ige.hpe.data.human_eva.checks import Reading, cut

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 import numpy as np
 import tqdm
 
+from ige.data.builds import check_integer
 from ige.geometry.cameras import Camera
 from ige.hpe.data.h3m_lift.actions import ACTIONS
 from ige.hpe.data.h3m_lift.body import BUILDS, pose
-from ige.hpe.data.h3m_lift.synthetic import check_integer
 from ige.hpe.data.human_eva.cameras import published_cameras
 from ige.hpe.data.human_eva.capture import SHOULDER_OFFSETS, capture, mat_bytes
 from ige.hpe.data.human_eva.names import ALL_CAMERAS, FRAME_RATES, SUBJECTS, published_frames
@@ -48,8 +48,8 @@ class SyntheticSpec:
     frames: int = 100
 
     def __post_init__(self) -> None:
-        check_integer("seed", self.seed, 0, 2**63 - 1)
-        check_integer("frames", self.frames, 1, LONGEST)
+        check_integer("synthetic seed", self.seed, 0, 2**63 - 1)
+        check_integer("synthetic frames", self.frames, 1, LONGEST)
 
     @property
     def name(self) -> str:

@@ -3,8 +3,8 @@ import re
 import numpy as np
 import pytest
 
+from ige.data.builds import MissingFilesError
 from ige.errors import UserError
-from ige.hpe.data.builds import MissingFilesError
 from ige.hpe.data.h3m_lift import detections
 
 FOLDERS = {"hourglass": "StackedHourglass", "finetuned": "StackedHourglassFineTuned240"}

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from ige.data import builds
 from ige.data.archives import open_archive
 from ige.data.damage import reading
 from ige.data.npz import load_npz
 from ige.errors import UserError
-from ige.hpe.data import builds
 from ige.hpe.data.h3m_lift import cameras, cdf, dataset, detections, h5, layouts
 
 SETTINGS = hypothesis.settings(

@@ -9,9 +9,9 @@ import threading
 import numpy as np
 import pytest
 
+from ige.data import builds
 from ige.errors import UserError
 from ige.files import lock
-from ige.hpe.data import builds
 from ige.hpe.data.h3m_lift import builder, dataset, h3m_lift
 
 

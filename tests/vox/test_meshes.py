@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from ige.vox.meshes import RefusedError, read_obj
+
+TRIANGLE = b"v 0 0 0\nv 0.25 0 0\nv 0 0.5 0\n"
+MATERIALS = {
+    "model.mtl": b"newmtl red\nKd 1 0 0\nnewmtl blue\nKd 0 0 .5\nmap_Kd ../../etc/passwd\n"
+}
+
+
+def test_a_triangle():
+    mesh = read_obj(TRIANGLE + b"f 1 2 3\n", {})
+    np.testing.assert_array_equal(
+        mesh.vertices[mesh.faces[0]], [[0, 0, 0], [0.25, 0, 0], [0, 0.5, 0]]
+    )
+    assert (mesh.vertices.dtype, mesh.faces.dtype, mesh.colours.dtype) == (float, int, np.uint8)
+    assert len(np.unique(mesh.colours)) == 1  # grey
+
+
+@pytest.mark.parametrize("name", [b"model.mtl", b"./model.mtl"])
+def test_colours_of_materials(name):
+    obj = (
+        b"mtllib "
+        + name
+        + b"\n"
+        + TRIANGLE
+        + b"usemtl red\nf 1 2 3\nusemtl blue\nf 3 2 1\nf 2 3 1\n"
+    )
+    mesh = read_obj(obj, MATERIALS)
+    colours = sorted(map(tuple, mesh.colours.tolist()))
+    assert colours == [(0, 0, 128), (0, 0, 128), (255, 0, 0)]
+    reds = mesh.faces[mesh.colours[:, 0] == 255]
+    np.testing.assert_array_equal(mesh.vertices[reds[0]][1], [0.25, 0, 0])
+
+
+def test_polygons_and_textures():
+    square = TRIANGLE + b"v .25 .5 0\nvt 0 0\nvn 0 0 1\nf 1/1/1 2/1/1 4/1/1 3/1/1\n"
+    mesh = read_obj(square, {})
+    corners = mesh.vertices[mesh.faces]
+    area = np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
+    assert len(mesh.faces) == 2
+    assert area.sum() / 2 == 0.125
+
+
+@pytest.mark.parametrize(
+    ("obj", "reason"),
+    [
+        (b"", "has no faces"),
+        (TRIANGLE, "has no faces"),
+        (b"\x89PNG\r\n\0\0", "has no faces"),
+        (b"f 1 2 3\n", "has no faces"),
+        (TRIANGLE + b"f 1 2 9\n", None),
+        (TRIANGLE.replace(b"0.25", b"nan") + b"f 1 2 3\n", "has vertices that are not finite"),
+        (TRIANGLE.replace(b"0.25", b"1e999") + b"f 1 2 3\n", "has vertices that are not finite"),
+        (TRIANGLE.replace(b"0.25", b"7") + b"f 1 2 3\n", "is outside the cube from -0.5 to 0.5"),
+        (TRIANGLE.replace(b"0.25", b"x") + b"f 1 2 3\n", None),
+        (TRIANGLE + b"f 1 2 1\n", "has no face with an area"),
+        (TRIANGLE + b"f 1 2\n", None),
+    ],
+)
+def test_what_cannot_be_used_is_refused(obj, reason):
+    with pytest.raises(RefusedError) as caught:
+        read_obj(obj, {})
+    known = {"cannot be read", "has faces without vertices", "has no faces", reason}
+    assert caught.value.reason == reason if reason else caught.value.reason in known
+    assert str(caught.value).startswith(caught.value.reason)
+    assert str(caught.value).isprintable()
