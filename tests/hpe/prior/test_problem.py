@@ -378,28 +378,32 @@ def test_skeletons_that_cannot_be_had_are_refused():
 
 
 def split_of(count, held_out):
-    """Returns which of so many training sequences are held out, and which trained with."""
+    """Returns which of so many training recordings are held out, and which trained with."""
+    recorded = [types.SimpleNamespace(subject=f"S{i % 5}", recording=f"{i}") for i in range(count)]
     dataset = types.SimpleNamespace(
-        prepare=lambda: None, sequences=lambda split: list(range(count)) * (split == "train")
+        prepare=lambda: None, sequences=lambda split: recorded * (split == "train")
     )
     problem = PosePriorProblem(dataset, "h36m_17", held_out=held_out)
-    return problem._sequences("validation"), problem._sequences("train")
+    return tuple(
+        [int(s.recording) for s in problem._sequences(split)] for split in ("validation", "train")
+    )
 
 
 @pytest.mark.parametrize(
     ("count", "held_out", "expected"),
-    [
-        (20, 0.1, [9, 19]),
-        (12, 0.25, [3, 7, 11]),
-        (5, 0.4, [2, 4]),
-        (4, 0.75, [1, 2, 3]),
-        (6, 0, []),
-    ],
+    [(20, 0.1, 2), (12, 0.25, 3), (5, 0.4, 2), (4, 0.75, 3), (6, 0, 0)],
 )
-def test_as_many_sequences_are_held_out_as_are_asked_for(count, held_out, expected):
+def test_as_many_recordings_are_held_out_as_are_asked_for(count, held_out, expected):
     held, trained = split_of(count, held_out)
-    assert held == expected
-    assert trained == [i for i in range(count) if i not in expected]
+    assert len(held) == expected
+    assert sorted(held + trained) == list(range(count))
+    assert (held, trained) == split_of(count, held_out)  # the same in every run
+
+
+def test_what_is_held_out_is_drawn():
+    """Every tenth of Human3.6M's recordings would be of the same few actions of all subjects."""
+    steps = {int(step) for step in np.diff(split_of(200, 0.1)[0])}
+    assert len(steps) > 5
 
 
 def test_holding_out_nothing_by_mistake_is_refused():
