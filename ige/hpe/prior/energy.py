@@ -187,7 +187,12 @@ class FittingEnergy:
                 pixels = self.project(poses, observation.camera)
             return forward.jvp(pixels), forward.jvp(poses)
 
-        of_pixels, of_poses = tf.vectorized_map(changes, directions)
+        # By XLA whoever calls: of a single sequence, TensorFlow 2.21's own kernel for products of
+        # batches writes where it must not.
+        compiled = tf.function(
+            lambda: tf.vectorized_map(changes, directions), autograph=False, jit_compile=True
+        )
+        of_pixels, of_poses = compiled()
         seen = observation.seen * (math.sqrt(self.weights["consistency"]) / _PIXELS)
         # A frame inside a sequence has two neighbours.
         tied = math.sqrt(2 * self.weights["smoothness"]) * observation.frame_rate

