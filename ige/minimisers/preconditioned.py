@@ -64,6 +64,18 @@ class _Scaled:
         return self._energy(scaling.state(variables), own)
 
 
+def _continued(before: Minimum, after: Minimum, active: np.ndarray) -> Minimum:
+    """Returns the minima of another round: of rows that are not active those before it."""
+    steps = ("iterations", "evaluations")
+    total = after._replace(**{name: getattr(before, name) + getattr(after, name) for name in steps})
+    return Minimum(
+        *(
+            np.where(active.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+            for new, old in zip(total, before, strict=True)
+        )
+    )
+
+
 @gin.configurable(module="ige.minimisers")
 class Preconditioned(Minimiser):
     """Minimises by another minimiser, in variables in which the energy curves about evenly.
@@ -75,7 +87,7 @@ class Preconditioned(Minimiser):
     Args:
         minimiser: what takes the steps, `max_iterations` of them in each round.
         rounds: how often the estimate is made at most.
-        least_gain: the last round is that in which no row lowers its energy by more than this
+        least_gain: the last round of a row is that which lowers its energy by no more than this
             share.
         damping: added to the diagonal of a block of the estimate, relative to its mean.
     """
@@ -110,19 +122,26 @@ class Preconditioned(Minimiser):
             stops = bool(progress(0, total))  # there may be a further round for all of them
             return stops
 
-        steps = np.zeros((2, len(start)), np.int32)
-        before = None
+        best = None
+        active = np.ones(len(start), bool)
         for _ in range(self.rounds):
             scaling = Scaling(start, *self._factors(self._call(energy, start, conditions)))
             found = self.minimiser.minimise(
                 scaled, tf.zeros_like(start), (scaling, conditions), told
             )
-            start = scaling.state(tf.constant(found.position))
-            steps += (found.iterations, found.evaluations)
-            if stops or (before is not None and not self._gains(before, found.energy).any()):
+            position = scaling.state(tf.constant(found.position)).numpy()
+            found = found._replace(position=position)
+            if best is None:
+                best = found
+            else:
+                # What others of the batch go on with does not change a row that is finished.
+                gains = self._gains(best.energy, found.energy)
+                best = _continued(best, found, active)
+                active &= gains
+            start = tf.constant(best.position)
+            if stops or not active.any():
                 break
-            before = found.energy
-        return Minimum(start.numpy(), found.energy, *steps, found.converged)
+        return best
 
     def _gains(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Returns which energies (batch,) a round has lowered enough for another one."""

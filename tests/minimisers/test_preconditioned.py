@@ -117,6 +117,18 @@ def test_rows_do_not_know_of_each_other(rng):
         np.testing.assert_allclose(alone.position[0], both.position[row], rtol=1e-9)
 
 
+def test_a_row_that_is_finished_stays_while_others_go_on():
+    start = np.array([[-1.2, 1.0], [0.999, 0.998]])
+    both = minimiser(3, rounds=20, least_gain=0.5).minimise(Valley(), start)
+    alone = [
+        minimiser(3, rounds=20, least_gain=0.5).minimise(Valley(), row)
+        for row in start[:, np.newaxis]
+    ]
+    assert both.evaluations[0] != both.evaluations[1]
+    for field, rows in zip(both, zip(*alone, strict=True), strict=True):
+        np.testing.assert_allclose(field, np.concatenate(rows), rtol=1e-9, atol=1e-15)
+
+
 def test_it_stops_when_it_is_told_to(rng):
     told = []
 
