@@ -53,8 +53,8 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "beam": ["apache-beam>=2.77"],
-        # For the comparisons in benchmarks/lifting.py and benchmarks/ige.py only.
-        "benchmarks": ["torch==2.13.0"],
+        # For the comparisons in benchmarks/ only.
+        "benchmarks": ["open3d>=0.19", "torch==2.13.0"],
         "dev": [
             # Reads the BVH files that ige writes.
             "bvhio>=1.5",
