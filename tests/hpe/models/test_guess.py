@@ -146,7 +146,8 @@ class _Knowing:
 def test_a_joint_that_is_not_seen_is_read_between_where_it_is_before_and_after():
     view = walkers.problem().views("test")[2]  # of five frames
     whole = levelled([view])
-    view.keypoints[[2, 3], 5] = np.nan
+    view.keypoints[2, 5] = np.nan
+    view.keypoints[3, 5, 1] = np.nan  # half of a place is none
     view.keypoints[:, 7] = np.nan
     seen = levelled([view])
     gap = seen.directions[[1, 2, 3, 4], 5]
