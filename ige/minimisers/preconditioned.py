@@ -75,8 +75,8 @@ class Preconditioned(Minimiser):
     Args:
         minimiser: what takes the steps, `max_iterations` of them in each round.
         rounds: how often the estimate is made at most.
-        least_gain: the last round is that in which no row lowers its energy by more than this
-            share.
+        least_gain: the last round of a row is the first further one that lowers its energy by no
+            more than this share.
         damping: added to the diagonal of a block of the estimate, relative to its mean.
     """
 
@@ -110,19 +110,35 @@ class Preconditioned(Minimiser):
             stops = bool(progress(0, total))  # there may be a further round for all of them
             return stops
 
-        steps = np.zeros((2, len(start)), np.int32)
-        before = None
+        best = None
+        goes_on = np.ones(len(start), bool)
         for _ in range(self.rounds):
             scaling = Scaling(start, *self._factors(self._call(energy, start, conditions)))
             found = self.minimiser.minimise(
                 scaled, tf.zeros_like(start), (scaling, conditions), told
             )
-            start = scaling.state(tf.constant(found.position))
-            steps += (found.iterations, found.evaluations)
-            if stops or (before is not None and not self._gains(before, found.energy).any()):
+            found = found._replace(position=scaling.state(tf.constant(found.position)).numpy())
+            best, gains = self._joined(best, found, goes_on)
+            goes_on &= gains
+            if stops or not goes_on.any():
                 break
-            before = found.energy
-        return Minimum(start.numpy(), found.energy, *steps, found.converged)
+            start = tf.constant(best.position)
+        return best
+
+    def _joined(
+        self, best: Minimum | None, found: Minimum, goes_on: np.ndarray
+    ) -> tuple[Minimum, np.ndarray]:
+        """Returns the minima after a round, and which rows it has gained enough for another one.
+
+        Rows that do not go on stay as they are: how far others have come is nothing to them.
+        """
+        if best is None:
+            return found, np.ones_like(goes_on)
+        steps = [getattr(best, n) + getattr(found, n) for n in ("iterations", "evaluations")]
+        found = found._replace(iterations=steps[0], evaluations=steps[1])
+        gains = self._gains(best.energy, found.energy)
+        fields = (np.where(goes_on, new.T, old.T).T for old, new in zip(best, found, strict=True))
+        return Minimum(*fields), gains
 
     def _gains(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Returns which energies (batch,) a round has lowered enough for another one."""
