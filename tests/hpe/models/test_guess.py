@@ -157,6 +157,13 @@ def test_a_joint_that_is_not_seen_is_read_between_where_it_is_before_and_after()
     np.testing.assert_allclose(seen.directions[:, 7], middle, atol=2e-2)
 
 
+def test_gaps_are_not_bridged_from_one_view_to_the_next():
+    views = walkers.problem().views("test")[:2]
+    views[1].keypoints[0, 5] = np.nan
+    together, alone = levelled(views), levelled(views[1:])
+    np.testing.assert_allclose(together.directions[-len(alone.directions) :], alone.directions)
+
+
 def test_a_problem_of_guesses_shows_what_a_level_camera_sees():
     problem = GuessProblem(walkers.problem(), PoseLoss)
     inputs, poses = problem.arrays("validation")

@@ -144,13 +144,15 @@ def test_a_start_at_rest_is_as_published(model, problem):
         assert motion.size == pytest.approx(1.65)
 
 
-def guess_with(generator):
+def guess_with(generator, descends=False):
     """A network that knows where people stand in the levelled frame: straight ahead, 3 m away."""
     shapes = {"directions": (17, 2), "camera_height": (1,)}
     inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
-    state = keras.layers.Dense(5, name="states")
+    state = keras.layers.Dense(5, name="regressed" if descends else "states")
+    steps = keras.layers.Lambda(lambda x: keras.ops.stack([0 * x, x], axis=1), name="states")
     placed = PlacedPose(generator, 1.65, name="placed")
-    guess = keras.Model(inputs, placed(state(inputs["camera_height"])))
+    states = state(inputs["camera_height"])
+    guess = keras.Model(inputs, placed(steps(states) if descends else states))
     state.set_weights([np.zeros((1, 5)), np.array([0.5, -0.5, 0.25, 0, 3])])
     return guess
 
@@ -186,6 +188,13 @@ def test_guesses_of_many_frames_are_read_in_pieces(model, problem, monkeypatch):
     assert sum(len(view.keypoints) for view in views) == 16
     for height, (view, motion) in enumerate(zip(views, fitter.start(views), strict=True)):
         np.testing.assert_allclose(motion.latent, [[1 + height, 0]] * len(view.keypoints))
+
+
+def test_where_a_descent_ends_is_the_guess(model, problem, monkeypatch):
+    """Of a network whose layer "states" has those before and after each step."""
+    guess = guess_with(walkers.model().generator, descends=True)
+    for motion in guessing(model, guess, monkeypatch).start(problem.views("test")):
+        np.testing.assert_allclose(motion.latent, [[0.5, -0.5]] * len(motion.latent))
 
 
 def scaled(generator):
