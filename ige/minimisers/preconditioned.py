@@ -64,18 +64,6 @@ class _Scaled:
         return self._energy(scaling.state(variables), own)
 
 
-def _continued(before: Minimum, after: Minimum, active: np.ndarray) -> Minimum:
-    """Returns the minima of another round: of rows that are not active those before it."""
-    steps = ("iterations", "evaluations")
-    total = after._replace(**{name: getattr(before, name) + getattr(after, name) for name in steps})
-    return Minimum(
-        *(
-            np.where(active.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-            for new, old in zip(total, before, strict=True)
-        )
-    )
-
-
 @gin.configurable(module="ige.minimisers")
 class Preconditioned(Minimiser):
     """Minimises by another minimiser, in variables in which the energy curves about evenly.
@@ -87,8 +75,8 @@ class Preconditioned(Minimiser):
     Args:
         minimiser: what takes the steps, `max_iterations` of them in each round.
         rounds: how often the estimate is made at most.
-        least_gain: the last round of a row is that which lowers its energy by no more than this
-            share.
+        least_gain: the last round of a row is the first further one that lowers its energy by no
+            more than this share.
         damping: added to the diagonal of a block of the estimate, relative to its mean.
     """
 
@@ -123,25 +111,34 @@ class Preconditioned(Minimiser):
             return stops
 
         best = None
-        active = np.ones(len(start), bool)
+        goes_on = np.ones(len(start), bool)
         for _ in range(self.rounds):
             scaling = Scaling(start, *self._factors(self._call(energy, start, conditions)))
             found = self.minimiser.minimise(
                 scaled, tf.zeros_like(start), (scaling, conditions), told
             )
-            position = scaling.state(tf.constant(found.position)).numpy()
-            found = found._replace(position=position)
-            if best is None:
-                best = found
-            else:
-                # What others of the batch go on with does not change a row that is finished.
-                gains = self._gains(best.energy, found.energy)
-                best = _continued(best, found, active)
-                active &= gains
-            start = tf.constant(best.position)
-            if stops or not active.any():
+            found = found._replace(position=scaling.state(tf.constant(found.position)).numpy())
+            best, gains = self._joined(best, found, goes_on)
+            goes_on &= gains
+            if stops or not goes_on.any():
                 break
+            start = tf.constant(best.position)
         return best
+
+    def _joined(
+        self, best: Minimum | None, found: Minimum, goes_on: np.ndarray
+    ) -> tuple[Minimum, np.ndarray]:
+        """Returns the minima after a round, and which rows it has gained enough for another one.
+
+        Rows that do not go on stay as they are: how far others have come is nothing to them.
+        """
+        if best is None:
+            return found, np.ones_like(goes_on)
+        steps = [getattr(best, n) + getattr(found, n) for n in ("iterations", "evaluations")]
+        found = found._replace(iterations=steps[0], evaluations=steps[1])
+        gains = self._gains(best.energy, found.energy)
+        fields = (np.where(goes_on, new.T, old.T).T for old, new in zip(best, found, strict=True))
+        return Minimum(*fields), gains
 
     def _gains(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Returns which energies (batch,) a round has lowered enough for another one."""

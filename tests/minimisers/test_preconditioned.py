@@ -117,16 +117,46 @@ def test_rows_do_not_know_of_each_other(rng):
         np.testing.assert_allclose(alone.position[0], both.position[row], rtol=1e-9)
 
 
-def test_a_row_that_is_finished_stays_while_others_go_on():
-    start = np.array([[-1.2, 1.0], [0.999, 0.998]])
-    both = minimiser(3, rounds=20, least_gain=0.5).minimise(Valley(), start)
-    alone = [
-        minimiser(3, rounds=20, least_gain=0.5).minimise(Valley(), row)
-        for row in start[:, np.newaxis]
-    ]
-    assert both.evaluations[0] != both.evaluations[1]
-    for field, rows in zip(both, zip(*alone, strict=True), strict=True):
-        np.testing.assert_allclose(field, np.concatenate(rows), rtol=1e-9, atol=1e-15)
+def test_rows_end_when_they_gain_too_little_themselves():
+    """The second is at its minimum after two rounds, the first goes on."""
+    start, settings = np.array([[-1.2, 1.0], [0.9, 0.8]]), {"rounds": 20, "least_gain": 0.05}
+    both = minimiser(3, **settings).minimise(Valley(), start)
+    assert both.iterations[1] < both.iterations[0]
+    for row in range(2):
+        alone = minimiser(3, **settings).minimise(Valley(), start[row : row + 1])
+        for name, value in alone._asdict().items():
+            np.testing.assert_allclose(value[0], getattr(both, name)[row], rtol=1e-9, atol=1e-12)
+
+
+def test_what_is_added_to_the_estimate_is_a_share_of_its_mean(rng):
+    """The energy curves as the estimate with that added: it is a step or two, but not without."""
+    vectors = rng.standard_normal((BATCH, BLOCKS, SIZE))
+    singular = np.einsum("bni,bnj->bnij", vectors, vectors)
+    mean = np.trace(singular, axis1=2, axis2=3)[..., np.newaxis, np.newaxis] / SIZE
+    others, lowest = np.ones((BATCH, OTHERS)), rng.standard_normal((BATCH, VARIABLES))
+
+    class Singular(Quadratic):
+        def curvature(self, state, conditions):
+            return Curvature(tf.constant(singular), conditions[1])
+
+    conditions = tuple(map(tf.constant, (singular + 0.1 * mean * np.eye(SIZE), others, lowest)))
+    start = np.zeros((BATCH, VARIABLES))
+    for damping, few in ((0.1, True), (1e-6, False)):
+        found = minimiser(damping=damping).minimise(Singular(), start, conditions)
+        assert (found.energy < 1e-9).all() == few
+
+
+def test_energies_below_zero_end_too():
+    """Where they gain little of what there is, whatever its sign."""
+
+    class Lower(Valley):
+        def __call__(self, state, conditions):
+            return super().__call__(state, conditions) - 1e6
+
+    start = np.array([[-1.2, 1.0]])
+    few = minimiser(3, rounds=50, least_gain=0.05).minimise(Lower(), start)
+    two = minimiser(3, rounds=2, least_gain=0.0).minimise(Lower(), start)
+    np.testing.assert_array_equal(few.position, two.position)
 
 
 def test_it_stops_when_it_is_told_to(rng):

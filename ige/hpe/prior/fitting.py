@@ -144,7 +144,8 @@ class Fitter:
         self._start_minimiser = start_minimiser
         self._starts = starts
         self._guess = _load_guess(guess_model_id, model, len(to_keypoints))
-        self._read = tf.function(self._guess, autograph=False, jit_compile=True)
+        if self._guess is not None:
+            self._read = tf.function(self._guess, autograph=False, jit_compile=True)
         self._seed = seed
 
     def weights(self) -> dict[str, str]:
@@ -288,9 +289,7 @@ def _load_guess(model_id: str | None, prior: AdversarialModel, joints: int) -> k
             f"hpe.Fitter.guess_model_id: got {model_id!r}, which reads {trained} joints of a 2D "
             f"pose, expected the {joints} that are seen; leave it out"
         )
-    weights = network.get_layer("placed").generator.get_weights()
-    pairs = zip(weights, prior.generator.get_weights(), strict=True)
-    if not all(np.array_equal(*pair) for pair in pairs):
+    if transfer.digest(network.get_layer("placed").generator) != transfer.digest(prior.generator):
         raise UserError(
             f"hpe.Fitter.guess_model_id: got {model_id!r}, which reads the parameters of another "
             "prior than the one that is fitted, expected one trained with this; train it again"

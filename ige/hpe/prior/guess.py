@@ -47,12 +47,12 @@ def levelled(views: Sequence[View]) -> Levelled:
     A joint that is not seen is put between where it is before and after.
     """
     frames = [len(view.keypoints) for view in views]
+    keypoints = np.concatenate([view.keypoints for view in views])
+    seen = np.isfinite(keypoints).all(axis=-1, keepdims=True)  # half of a place is none
+    keypoints = gaps.over_time(np.where(seen, keypoints, np.nan), np.cumsum([0, *frames[:-1]]))
     camera = tree.map_structure(
         lambda *fields: np.repeat(np.stack(fields), frames, axis=0),
         *(view.camera for view in views),
-    )
-    keypoints = gaps.over_time(
-        np.concatenate([view.keypoints for view in views]), np.cumsum([0, *frames[:-1]])
     )
     seen = np.isfinite(keypoints).all(axis=-1)
     return level(np.where(seen[..., np.newaxis], keypoints, 0), seen, camera)

@@ -148,7 +148,8 @@ class PosePriorProblem(TfdsProblem):
         # the parts of one are alike.
         recordings = sorted({(each.subject, each.recording) for each in recorded})
         drawn = np.random.default_rng(0).permutation(len(recordings))
-        count = int(len(recordings) * self._held_out)
+        # 0.29 of 100 is 28.999999999999996.
+        count = int(round(len(recordings) * self._held_out, 6))
         if not count:
             raise UserError(
                 f"hpe.PosePriorProblem.held_out: got {self._held_out} of {len(recordings)} "
@@ -339,11 +340,13 @@ class PosePriorProblem(TfdsProblem):
             )
         fitted = [fits[view.key] for view in views]
         for fit, view in zip(fitted, views, strict=True):
-            if len(fit.poses) != len(view.poses):
+            rate = fit.attributes["frame_rate"]
+            if rate != view.frame_rate or len(fit.poses) != len(view.poses):
                 raise UserError(
-                    f"{path}: {view.key} has {len(fit.poses)} poses, expected {len(view.poses)}; "
-                    "give the hpe.PosePriorProblem.frame_rate that it was fitted with, "
-                    f"{fit.attributes['frame_rate']:g}"
+                    f"{path}: {view.key} has {len(fit.poses)} poses at {rate:g} frames per second, "
+                    f"expected {len(view.poses)} at {view.frame_rate:g}; set "
+                    "hpe.PosePriorProblem.frame_rate, or fit these data again: --command=infer "
+                    '--gin_param="infer.overwrite=True"'
                 )
         seconds = sum(fit.attributes["seconds"] for fit in fitted)
         text, figures = self.measure(

@@ -20,7 +20,14 @@ _GENERATED = 2048
 # Held-out poses that latents are fitted to, and evaluations that this may take.
 _FITTED, _EVALUATIONS = 256, 100
 # Of its own, whatever a config binds: figures of runs are compared.
-_MINIMISER = LBFGS(_EVALUATIONS, 10, 1e-5, 2.2e-9, _EVALUATIONS, None)
+_MINIMISER = LBFGS(
+    max_iterations=_EVALUATIONS,
+    memory=10,
+    gradient_tolerance=1e-5,
+    energy_tolerance=2.2e-9,
+    block=_EVALUATIONS,
+    compact=None,
+)
 # The camera that sees them: level, as far and as long as those of Human3.6M.
 _DISTANCE, _HEIGHT, _FOCAL_LENGTH = 4.5, 1.0, 1145.0
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))

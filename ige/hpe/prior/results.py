@@ -34,6 +34,8 @@ from ige.hpe.skeleton import Skeleton
 
 _NAME = re.compile(r"results(?:-([\w.+-]+))?\.h5")
 _ARRAYS = ("poses", "latents", "heading", "position", "size")
+# Those of a fit that are read again.
+_ATTRIBUTES = ("energy", "frame_rate", "seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +133,9 @@ def _fit(key: str, group: h5py.Group, joints: int) -> Fit:
         if getattr(fit, name).shape != shape:
             got = getattr(fit, name).shape
             raise ValueError(f"{key}/{name} has the shape {got}, expected {shape}")
-    if "seconds" not in fit.attributes:
-        raise ValueError(f"{key} has no attribute seconds")
+    for name in _ATTRIBUTES:
+        if name not in fit.attributes:
+            raise ValueError(f"{key} has no attribute {name}")
     return fit
 
 

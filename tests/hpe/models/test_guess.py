@@ -146,7 +146,8 @@ class _Knowing:
 def test_a_joint_that_is_not_seen_is_read_between_where_it_is_before_and_after():
     view = walkers.problem().views("test")[2]  # of five frames
     whole = levelled([view])
-    view.keypoints[[2, 3], 5] = np.nan
+    view.keypoints[2, 5] = np.nan
+    view.keypoints[3, 5, 1] = np.nan  # half of a place is none
     view.keypoints[:, 7] = np.nan
     seen = levelled([view])
     gap = seen.directions[[1, 2, 3, 4], 5]
@@ -154,6 +155,13 @@ def test_a_joint_that_is_not_seen_is_read_between_where_it_is_before_and_after()
     np.testing.assert_allclose(gap[1], whole.directions[2, 5], atol=0.05)
     middle = np.delete(seen.directions, 7, axis=1).mean(axis=1)
     np.testing.assert_allclose(seen.directions[:, 7], middle, atol=2e-2)
+
+
+def test_gaps_are_not_bridged_from_one_view_to_the_next():
+    views = walkers.problem().views("test")[:2]
+    views[1].keypoints[0, 5] = np.nan
+    together, alone = levelled(views), levelled(views[1:])
+    np.testing.assert_allclose(together.directions[-len(alone.directions) :], alone.directions)
 
 
 def test_a_problem_of_guesses_shows_what_a_level_camera_sees():

@@ -236,7 +236,7 @@ def test_weights_that_make_no_sense_are_refused(weights, message):
 
 def test_curvature_is_the_hessian_where_nothing_is_left_over(rng):
     """Gauss and Newton leave out what the distances that are left contribute: here there are none,
-    and poses of latents are linear. The smoothness ties a frame to two: those at the ends too."""
+    and poses of latents are linear."""
     energy = make_energy(KERNEL, consistency=1.0, prior=0.5)
     motion = random_motion(rng, 2, 3)
     exact = observe(np.zeros((2, 3, 2, 2)), camera=LENS, rate=2.0)
@@ -280,6 +280,19 @@ def test_curvature_of_smoothness_is_that_of_a_frame_between_two(rng):
     slopes = tape.batch_jacobian(poses, rows).numpy().reshape(2, 6, -1)[..., middle]
     expected = 2 * 0.1 * 2.0**2 * np.einsum("bri,brj->bij", slopes, slopes)
     np.testing.assert_allclose(velocities, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_padding_has_no_curvature(rng):
+    energy = make_energy(KERNEL, consistency=1.0, smoothness=0.1)
+    motion, exists = random_motion(rng, 1, 3), np.array([[1, 1, 0]])
+    padded = observe(np.zeros((1, 3, 2, 2)), np.repeat(exists[..., np.newaxis], 2, axis=-1), exists)
+    found = energy.curvature(tf.constant(pack(motion, padded.start_size)), padded)
+    alone = Motion(*(field[:, :2] for field in motion[:3]), motion.size)
+    seen = observe(np.zeros((1, 2, 2, 2)))
+    expected = energy.curvature(tf.constant(pack(alone, seen.start_size)), seen)
+    np.testing.assert_array_equal(found.blocks[:, 2], np.zeros((1, 5, 5)))
+    np.testing.assert_allclose(found.blocks[:, :2], expected.blocks, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.others, expected.others, rtol=1e-5)
 
 
 def test_a_size_that_is_not_free_has_no_curvature(rng):

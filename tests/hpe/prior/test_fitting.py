@@ -13,7 +13,7 @@ from ige.errors import UserError, first_line
 from ige.geometry import cameras
 from ige.geometry.cameras import Camera
 from ige.hpe.models.guess import PlacedPose
-from ige.hpe.prior import starts
+from ige.hpe.prior import fitting, starts
 from ige.hpe.prior.energy import FittingEnergy
 from ige.hpe.prior.fitting import Fitter, batches, fitted, observe
 from ige.hpe.prior.views import View
@@ -144,18 +144,27 @@ def test_a_start_at_rest_is_as_published(model, problem):
         assert motion.size == pytest.approx(1.65)
 
 
-def test_a_guess_is_put_into_the_world(model, problem, monkeypatch):
+def guess_with(generator, descends=False):
     """A network that knows where people stand in the levelled frame: straight ahead, 3 m away."""
-    views = problem.views("test")
     shapes = {"directions": (17, 2), "camera_height": (1,)}
     inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
-    state = keras.layers.Dense(5, kernel_initializer="zeros", name="states")
-    placed = PlacedPose(walkers.model().generator, 1.65, name="placed")
-    guess = keras.Model(inputs, placed(state(inputs["camera_height"])))
+    state = keras.layers.Dense(5, name="regressed" if descends else "states")
+    steps = keras.layers.Lambda(lambda x: keras.ops.stack([0 * x, x], axis=1), name="states")
+    placed = PlacedPose(generator, 1.65, name="placed")
+    states = state(inputs["camera_height"])
+    guess = keras.Model(inputs, placed(steps(states) if descends else states))
     state.set_weights([np.zeros((1, 5)), np.array([0.5, -0.5, 0.25, 0, 3])])
+    return guess
+
+
+def guessing(model, guess, monkeypatch):
     monkeypatch.setattr(transfer, "load", lambda *_: (guess, None))
-    minimisers = (None, None)
-    fitter = Fitter(model, np.eye(17), 1.65, FittingEnergy, *minimisers, guess_model_id="a-guess")
+    return Fitter(model, np.eye(17), 1.65, FittingEnergy, None, None, guess_model_id="a-guess")
+
+
+def test_a_guess_is_put_into_the_world(model, problem, monkeypatch):
+    views = problem.views("test")
+    fitter = guessing(model, guess_with(walkers.model().generator), monkeypatch)
     for view, motion in zip(views, fitter.start(views), strict=True):
         np.testing.assert_allclose(motion.latent, [[0.5, -0.5]] * len(view.keypoints))
         camera, person = view.camera.translation[:2], view.poses[..., :2].mean(axis=1)
@@ -164,14 +173,61 @@ def test_a_guess_is_put_into_the_world(model, problem, monkeypatch):
         azimuth = np.arctan2(-ahead[:, 0], ahead[:, 1])
         difference = motion.heading - 0.25 - azimuth
         np.testing.assert_allclose(np.cos(difference), 1, atol=5e-3)
-    weights = placed.generator.get_weights()
-    placed.generator.set_weights([1.001 * each for each in weights])
+
+
+def test_guesses_of_many_frames_are_read_in_pieces(model, problem, monkeypatch):
+    """Each depends on its own frame, here by the height of the camera: the last piece is padded."""
+    views = problem.views("test")
+    for height, view in enumerate(views):
+        view.camera.translation[2] = 1 + height
+    guess = guess_with(walkers.model().generator)
+    kernel, bias = np.array([[1.0, 0, 0, 0, 0]]), np.array([0, 0, 0, 0, 3.0])
+    guess.get_layer("states").set_weights([kernel, bias])
+    monkeypatch.setattr(fitting, "_GUESSED_FRAMES", 5)
+    fitter = guessing(model, guess, monkeypatch)
+    assert sum(len(view.keypoints) for view in views) == 16
+    for height, (view, motion) in enumerate(zip(views, fitter.start(views), strict=True)):
+        np.testing.assert_allclose(motion.latent, [[1 + height, 0]] * len(view.keypoints))
+
+
+def test_where_a_descent_ends_is_the_guess(model, problem, monkeypatch):
+    """Of a network whose layer "states" has those before and after each step."""
+    guess = guess_with(walkers.model().generator, descends=True)
+    for motion in guessing(model, guess, monkeypatch).start(problem.views("test")):
+        np.testing.assert_allclose(motion.latent, [[0.5, -0.5]] * len(motion.latent))
+
+
+def scaled(generator):
+    generator.set_weights([1.001 * weights for weights in generator.get_weights()])
+    return generator
+
+
+def deeper(generator):
+    same = keras.layers.Dense(2, kernel_initializer="identity")
+    latent = keras.Input((2,), name="latent")
+    return keras.Model({"latent": latent}, generator({"latent": same(latent)}))
+
+
+def test_guesses_and_fits_have_weights_that_tell_them_apart(model, monkeypatch):
+    guess = guess_with(walkers.model().generator)
+    found = guessing(model, guess, monkeypatch).weights()
+    assert found == guessing(model, guess, monkeypatch).weights()
+    assert found.keys() == {"weights", "guess_weights"}
+    guess.get_layer("states").set_weights([np.ones((1, 5)), np.zeros(5)])
+    other = guessing(model, guess, monkeypatch).weights()
+    assert other["weights"] == found["weights"]
+    assert other["guess_weights"] != found["guess_weights"]
+
+
+@pytest.mark.parametrize("change", [scaled, deeper])
+def test_a_guess_of_another_prior_is_refused(model, monkeypatch, change):
+    guess = guess_with(change(walkers.model().generator))
     message = (
         "hpe.Fitter.guess_model_id: got 'a-guess', which reads the parameters of another prior "
         "than the one that is fitted, expected one trained with this; train it again"
     )
     with pytest.raises(UserError) as raised:
-        Fitter(model, np.eye(17), 1.65, FittingEnergy, *minimisers, guess_model_id="a-guess")
+        guessing(model, guess, monkeypatch)
     assert first_line(raised.value) == message
 
 

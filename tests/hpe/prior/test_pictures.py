@@ -138,7 +138,8 @@ def _write_fits(path):
         poses[:, H36M_17.index("left_wrist"), 1] += 20 * (1 + i // 2)
         count = len(poses)
         blanks = (np.zeros((count, 2)), np.zeros(count), np.zeros((count, 2)), np.float32(1600))
-        fits.append(results.Fit(view.key, poses, *blanks, {"seconds": 1.0}))
+        attributes = {"energy": 1.0, "frame_rate": 10.0, "seconds": 1.0}
+        fits.append(results.Fit(view.key, poses, *blanks, attributes))
     parts.add(fits, {"epoch": "1", "weights": "0"}, problem.skeleton)
     parts.join()
 

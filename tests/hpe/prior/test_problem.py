@@ -2,6 +2,7 @@ import dataclasses
 import re
 import types
 
+import h5py
 import numpy as np
 import pytest
 import walkers
@@ -234,9 +235,8 @@ def fits(tmp_path, prior):
             frames = len(view.poses)
             poses = 1100 * view.poses + np.array([200, 0, 0])
             blanks = (np.zeros((frames, 2)), np.zeros(frames), np.zeros((frames, 2)), np.ones(()))
-            made.append(
-                results.Fit(view.key, poses, *blanks, {"seconds": frames / 4, "frame_rate": 10.0})
-            )
+            attributes = {"energy": 1.0, "frame_rate": 10.0, "seconds": frames / 4}
+            made.append(results.Fit(view.key, poses, *blanks, attributes))
         settings = {"epoch": "7", "weights": transfer.digest(prior)}
         parts.add(made, settings, problem.skeleton)
         parts.join()
@@ -309,11 +309,21 @@ def test_a_report_of_what_other_weights_or_frames_were_fitted_with_is_refused(
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         problem.report(other, "test", 1, tmp_path)
     message = (
-        f"{path}: S9 Walking 1 left has 3 poses, expected 6; give the "
-        "hpe.PosePriorProblem.frame_rate that it was fitted with, 10"
+        f"{path}: S9 Walking 1 left has 3 poses at 10 frames per second, expected 6 at 20; set "
+        "hpe.PosePriorProblem.frame_rate, or fit these data again: --command=infer "
+        '--gin_param="infer.overwrite=True"'
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         walkers.problem(frame_rate=20.0).report(prior, "test", 1, tmp_path)
+
+
+def test_as_many_poses_of_another_frame_rate_are_refused(fits, prior, tmp_path):
+    """Of six frames every third and every fifth are two, but not the same two."""
+    fits(walkers.problem())
+    with h5py.File(tmp_path / "results.h5", "r+") as file:
+        file["S9 Walking 1 left"].attrs["frame_rate"] = 20 / 3
+    with pytest.raises(UserError, match=r"has 3 poses at 6.66667 frames per second, expected 3 at"):
+        walkers.problem().report(prior, "test", 1, tmp_path)
 
 
 def test_parts_of_a_recording_are_held_out_together():
@@ -391,7 +401,7 @@ def split_of(count, held_out):
 
 @pytest.mark.parametrize(
     ("count", "held_out", "expected"),
-    [(20, 0.1, 2), (12, 0.25, 3), (5, 0.4, 2), (4, 0.75, 3), (6, 0, 0)],
+    [(20, 0.1, 2), (12, 0.25, 3), (5, 0.4, 2), (4, 0.75, 3), (6, 0, 0), (100, 0.29, 29)],
 )
 def test_as_many_recordings_are_held_out_as_are_asked_for(count, held_out, expected):
     held, trained = split_of(count, held_out)

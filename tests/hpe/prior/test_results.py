@@ -19,7 +19,7 @@ def fit(key, frames=3):
     rng = np.random.default_rng(list(key.encode()))
     shapes = ((frames, 17, 3), (frames, 2), (frames,), (frames, 2), ())
     arrays = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
-    attributes = {"subject": "S9", "seconds": 0.25, "converged": True, "energy": 1.5}
+    attributes = {"subject": "S9", "seconds": 0.25, "frame_rate": 10.0, "energy": 1.5}
     return Fit(key, *arrays, attributes)
 
 
@@ -184,13 +184,15 @@ def test_damage_is_one_line_until_the_file_is_removed(parts, damage, where):
         ("heading", 0.0, r"[^\n;]+"),
         ("size", np.zeros(3), r"a/size has the shape \(3,\), expected \(\)"),
         ("seconds", None, "a has no attribute seconds"),
+        ("frame_rate", None, "a has no attribute frame_rate"),
+        ("energy", None, "a has no attribute energy"),
     ],
 )
 def test_a_damaged_fit_is_one_line(parts, what, value, reason):
     add(parts, "a")
     parts.join()
     with h5py.File(parts.path, "r+") as file:
-        del (file["a"].attrs if what == "seconds" else file["a"])[what]
+        del (file["a"] if what in file["a"] else file["a"].attrs)[what]
         if value is not None:
             file["a"][what] = value
     with pytest.raises(UserError, match=damaged(parts.path, reason)):
