@@ -1,0 +1,77 @@
+import functools
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from ige import descents
+from ige.errors import UserError
+from ige.unroll import UnrolledSGD
+from ige.vox.energies import ConsistencyEnergy, RealismEnergy
+from ige.vox.losses import VoxelLoss
+from ige.vox.models.baseline import get_baseline_inference
+from ige.vox.models.ige import get_ige_inference
+from ige.vox.problem import VoxProblem
+
+BASE = functools.partial(
+    get_baseline_inference, encoder="plain", width=0.25, filters=2, input_size=32
+)
+OPTIMIZER = functools.partial(UnrolledSGD, num_steps=2, learned=["learning_rate"], isolate=False)
+SMALL = {"hidden_units": 4, "num_outputs": 2, "num_scales": 2}
+TERMS = {
+    "realism": functools.partial(RealismEnergy, **SMALL),
+    "consistency": functools.partial(ConsistencyEnergy, **SMALL),
+}
+
+
+@pytest.fixture
+def problem(toy_shapes):
+    return VoxProblem(toy_shapes, VoxelLoss, held_out_views=2)
+
+
+def build(problem, **options):
+    settings = {"inference_fn": BASE, "init_model_id": None, "optimizer": OPTIMIZER} | options
+    return problem.build_model(functools.partial(get_ige_inference, **settings))
+
+
+@pytest.mark.parametrize("terms", [["realism"], ["consistency"], ["realism", "consistency"]])
+def test_iterates_begin_with_the_base_and_are_saved(problem, tmp_path, terms):
+    model = build(problem, **{name: TERMS[name] for name in terms})
+    assert model.output_shape == (None, 3, 8, 8, 8)
+    (inputs, _), *_ = problem.get_dataset("test", 6)
+    iterates = model(inputs)
+    base = model.get_layer("base")
+    guess, _ = base({"image": inputs["image"]})
+    camera = [inputs[name] for name in ("rotation", "centre", "focal")]
+    expected = model.get_layer("object_iterates")(guess, *camera)
+    np.testing.assert_allclose(iterates[:, 0], expected, rtol=1e-5)
+    assert np.abs(iterates[:, 1] - iterates[:, 0]).max() > 0
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(inputs), iterates, rtol=1e-4, atol=1e-5)
+    last = problem.for_prediction(loaded)
+    np.testing.assert_allclose(last(inputs), iterates[:, -1], rtol=1e-4, atol=1e-5)
+    assert descents.optimizer(last).return_energies
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_learns_energy_and_optimiser_and_base_unless_frozen(problem, freeze):
+    model = build(problem, freeze_base=freeze, **TERMS)
+    (inputs, labels), *_ = problem.get_dataset("train", 12)
+    model.compile(keras.optimizers.Adam(1e-2), problem.loss, jit_compile=False)
+    weights = {w.path: w.numpy() for w in model.trainable_weights}
+    first = model.train_on_batch(inputs, labels)
+    for _ in range(10):
+        last = model.train_on_batch(inputs, labels)
+    assert last < first
+    unmoved = [w.path for w in model.trainable_weights if (w.numpy() == weights[w.path]).all()]
+    assert unmoved == []
+    assert any("plain_0_conv" in path for path in weights) != freeze
+    assert any("log_silhouette_weight" in path for path in weights)
+
+
+def test_no_term_is_refused(problem):
+    message = "vox.get_ige_inference: got realism = None and consistency = None, expected at least"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        build(problem)

@@ -1,0 +1,122 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ige.vox import frustum, grids
+from ige.vox.resampling import (
+    Cameras,
+    ToObjectFrame,
+    cells_in_frustum,
+    frustum_in_cells,
+    to_frustum,
+    to_object,
+    trilinear,
+)
+from ige.vox.views import Views, project, random_views
+
+
+def cameras(count, dtype="float64"):
+    views = random_views("somebody", count)
+    return views, Cameras(*(tf.constant(field, dtype) for field in views))
+
+
+def view_of(views, index):
+    return Views(*(field[index] for field in views))
+
+
+def test_cells_of_the_frustum_are_where_the_data_sets_have_them():
+    views, of_batch = cameras(3)
+    at = frustum_in_cells(of_batch, 5, 8).numpy()
+    for i in range(3):
+        points = frustum.frustum_points(view_of(views, i), 5).reshape(-1, 3)
+        np.testing.assert_allclose((at[i] + 0.5) / 8 - 0.5, points, atol=1e-12)
+
+
+def test_every_cell_is_found_where_its_centre_is_projected_to():
+    views, of_batch = cameras(2)
+    at = cells_in_frustum(of_batch, 4, 6).numpy()
+    centres = grids.cell_centres(4)
+    points = np.stack(np.meshgrid(centres, centres, centres, indexing="ij"), axis=-1).reshape(-1, 3)
+    for i in range(2):
+        view = view_of(views, i)
+        (columns, rows), depths = (np.transpose(part) for part in project(points, view))
+        cell = np.floor((np.linalg.norm(view.centre) + 0.5 - depths) * 6)  # from the far end
+        np.testing.assert_allclose(at[i, :, 0], rows * 6 - 0.5)
+        np.testing.assert_allclose(at[i, :, 1], columns * 6 - 0.5)
+        np.testing.assert_array_equal(5 - np.floor(at[i, :, 2] + 0.5), cell)
+
+
+def test_the_middle_of_the_object_frame_is_in_the_middle_of_the_frustum():
+    """Of one cell its centre is the origin: the middle of the image, at the camera's distance."""
+    _, of_batch = cameras(3)
+    np.testing.assert_allclose(cells_in_frustum(of_batch, 1, 9), np.full((3, 1, 3), 4.0), atol=1e-9)
+
+
+def test_trilinear_by_hand():
+    values = np.arange(8.0).reshape(1, 2, 2, 2, 1)
+    at = [[[0, 0, 0], [1, 1, 1], [0.5, 0, 0], [0, 0.5, 0.5], [0, 0, -0.5], [-1, 0, 0], [9, 9, 9]]]
+    # Half a cell beyond the border is half outside, a cell beyond it and more all of it.
+    expected = [0, 7, 2, 1.5, 5, 10, 10]
+    found = trilinear(tf.constant(values), tf.constant(at, tf.float64), 10.0)
+    np.testing.assert_allclose(found[0, :, 0], expected)
+
+
+def test_linear_functions_come_back(rng):
+    """What is linear in the object frame is so between its cells: exact, not to half a cell."""
+    _, of_batch = cameras(2)
+    slope = rng.normal(size=3)
+    centres = grids.cell_centres(16)
+    values = sum(np.meshgrid(*(a * centres for a in slope), indexing="ij"))
+    in_frustum = to_frustum(
+        tf.constant(np.stack([values] * 2)[..., np.newaxis]), of_batch, 16, np.nan
+    ).numpy()
+    for i in range(2):
+        view = view_of(cameras(2)[0], i)
+        points = frustum.frustum_points(view, 16)
+        inside = np.isfinite(in_frustum[i, ..., 0])
+        assert inside.mean() > 0.5
+        np.testing.assert_allclose(in_frustum[i, ..., 0][inside], (points @ slope)[inside])
+
+
+def test_a_ball_comes_back_from_the_frustum_where_it_was():
+    """There and back again: its mean place to a fiftieth of a cell, its border to half a cell."""
+    _, of_batch = cameras(3)
+    centres = grids.cell_centres(32)
+    x, y, z = np.meshgrid(centres, centres, centres, indexing="ij")
+    offset = np.array([0.1, -0.05, 0.08])
+    radius = np.sqrt((x - offset[0]) ** 2 + (y - offset[1]) ** 2 + (z - offset[2]) ** 2)
+    # 1 inside, 0 outside, and a cell of slope between them: the share of the cell that is inside.
+    ball = np.clip((0.25 - radius) * 32 + 0.5, 0, 1)
+    batch = tf.constant(np.stack([ball] * 3)[..., np.newaxis])
+    back = to_object(to_frustum(batch, of_batch, 32), of_batch, 32)[..., 0].numpy()
+    for grid in back:
+        middle = [(grid * axis).sum() / grid.sum() for axis in (x, y, z)]
+        np.testing.assert_allclose(middle, offset, atol=0.02 / 32)
+        solid = grid > 0.5
+        assert solid[radius < 0.25 - 0.5 / 32].all()
+        assert not solid[radius > 0.25 + 0.5 / 32].any()
+
+
+def test_gradient_is_that_of_finite_differences(rng):
+    _, of_batch = cameras(1)
+    values = tf.constant(rng.normal(size=(1, 2, 2, 2, 1)))
+    theory, numeric = tf.test.compute_gradient(lambda v: to_object(v, of_batch, 3), [values])
+    np.testing.assert_allclose(theory[0], numeric[0], atol=1e-7)
+
+
+@pytest.mark.parametrize("iterates", [None, 3])
+def test_layer_keeps_the_iterates_and_is_saved(rng, tmp_path, iterates):
+    shape = (4,) * 3 if iterates is None else (iterates, *(4,) * 3)
+    inputs = [keras.Input(s) for s in (shape, (3, 3), (3,), ())]
+    model = keras.Model(inputs, ToObjectFrame(8, name="out")(*inputs))
+    assert model.output_shape == (None, *shape[:-3], 8, 8, 8)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    _, of_batch = cameras(2, "float32")
+    logits = rng.normal(size=(2, *shape)).astype(np.float32)
+    found = loaded([tf.constant(logits), *of_batch]).numpy()
+    one = logits if iterates is None else logits[:, 1]
+    expected = to_object(tf.constant(one[..., np.newaxis]), of_batch, 8, -8.0)[..., 0]
+    np.testing.assert_allclose(found if iterates is None else found[:, 1], expected, rtol=1e-6)
+    assert found.min() >= -8
