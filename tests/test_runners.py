@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import toy
 from detectors import write
+from PIL import Image
 
 from ige import configs, figures
 from ige.__main__ import main
 from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
+from ige.vox.binvox import read_binvox
 
 CONFIGS = list(configs.list_configs(configs.config_folder()))
 NETWORKS = [name for name in CONFIGS if name.startswith("hpe/")]
@@ -221,6 +223,28 @@ def test_every_network_of_voxels_trains_and_evaluates(ige, models, name):
     assert len(figures.get("iterates", ())) == (3 if descends else 0)
     history = Checkpoints(models / name).verify(Position(epoch)).history
     assert history[-1].keys() == {f"{split}{f}" for split in ("", "val_") for f in ("iou", "loss")}
+
+
+@pytest.mark.parametrize("name", ["vox/baseline-32", "vox/ige4-32"])
+def test_every_kind_of_network_of_voxels_draws_and_predicts(ige, models, name):
+    train_once(ige, models, name)
+    status, out, err = ige(name, "vis")
+    assert status == 0, err
+    made = [models / name / "vis" / file for file in ("shapes.png", "viewer.html")]
+    assert out.splitlines()[-2:] == [str(path) for path in made]
+    assert all(path.stat().st_size > 1000 for path in made)
+
+    photo = models / "seen.png"
+    picture = Image.new("RGB", (80, 80), "white")
+    picture.paste("red", (20, 20, 60, 60))
+    picture.save(photo)
+    flags = (f"--input={photo}", f"--output={models / name / 'out'}")
+    # Hardly trained: some cell is above the lowest threshold.
+    status, out, err = ige(name, "predict", *flags, bindings=["vox.predict.threshold = 0.01"])
+    assert status == 0, err
+    made = [models / name / "out" / file for file in ("seen.binvox", "seen.obj", "viewer.html")]
+    assert out.splitlines()[-3:] == [str(path) for path in made]
+    assert read_binvox(made[0].read_bytes(), "seen.binvox").occupancy.shape == (32, 32, 32)
 
 
 def test_a_descent_starts_from_a_base_of_the_same_cells(ige, models):
