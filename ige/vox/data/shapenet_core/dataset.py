@@ -121,7 +121,7 @@ def shapenet_core(
     data_dir: str | None = None,
     manual_dir: str | None = None,
     synthetic_seed: int = 0,
-    synthetic_models: int = 1000,
+    synthetic_models: int = 2000,
 ) -> ShapenetCoreDataset:
     """Models of ShapeNetCore: solid voxels, and renderings from random views. Reads nothing yet.
 

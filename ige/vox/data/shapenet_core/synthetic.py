@@ -30,7 +30,7 @@ class SyntheticSpec:
     """
 
     seed: int = 0
-    models: int = 1000
+    models: int = 2000
 
     def __post_init__(self) -> None:
         check_integer("synthetic seed", self.seed, 0, 2**63 - 1)
@@ -38,7 +38,7 @@ class SyntheticSpec:
 
     @property
     def name(self) -> str:
-        """Names the data set in folders and reports: 'synthetic-seed0-1000'."""
+        """Names the data set in folders and reports: 'synthetic-seed0-2000'."""
         return f"synthetic-seed{self.seed}-{self.models}"
 
 
