@@ -20,13 +20,12 @@ def with_iterates(model: keras.Model) -> tuple[keras.Model, list[str]]:
     layer = next(layers, None)
     if layer is None:
         return model, ["prediction"]
-    steps = layer.input.shape[1] - 1
+    count = layer.input.shape[1]
+    # The shape leaves the number open where it is not that of training.
+    steps = descents.optimizer(model).test_steps if count is None else count - 1
     between = [f"step {step}" for step in range(1, steps)]
-    return keras.Model(model.inputs, layer.input), [
-        "first guess",
-        *between,
-        f"step {steps}: result",
-    ]
+    names = ["first guess", *between, f"step {steps}: result"]
+    return keras.Model(model.inputs, layer.input), names
 
 
 def probabilities(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
