@@ -206,7 +206,7 @@ class VoxProblem(Problem):
         """
         several = len(model.output_shape) > 4
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def measure(inputs, labels):
             probabilities = tf.sigmoid(model(inputs, training=False))
             iterates = tf.unstack(probabilities, axis=1) if several else [probabilities]
