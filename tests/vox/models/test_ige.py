@@ -16,6 +16,7 @@ from ige.vox.energies import ConsistencyEnergy, RealismEnergy
 from ige.vox.losses import VoxelLoss
 from ige.vox.models.baseline import get_baseline_inference
 from ige.vox.models.ige import _AS_THE_BASE, get_ige_inference
+from ige.vox.outputs import with_iterates
 from ige.vox.problem import VoxProblem
 
 BASE = functools.partial(
@@ -56,6 +57,10 @@ def test_iterates_begin_with_the_base_and_are_saved(problem, tmp_path, terms):
     np.testing.assert_allclose(loaded(inputs), iterates, rtol=1e-4, atol=1e-5)
     last = problem.for_prediction(loaded)
     np.testing.assert_allclose(last(inputs), iterates[:, -1], rtol=1e-4, atol=1e-5)
+    assert last.get_layer("object_iterates") is last.layers[-1]  # of the last iterate only
+    whole, names = with_iterates(last)
+    np.testing.assert_allclose(whole(inputs), iterates, rtol=1e-4, atol=1e-5)
+    assert names == ["first guess", "step 1", "step 2: result"]
     assert descents.optimizer(last).return_energies
 
 
