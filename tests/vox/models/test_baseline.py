@@ -74,11 +74,11 @@ def test_a_pixel_changes_the_columns_about_it():
     assert abs(column - 4) <= 2
 
 
-def test_no_convolution_is_3d():
-    assert not any(
-        isinstance(layer, keras.layers.Conv3D | keras.layers.Conv3DTranspose)
-        for layer in build().layers
-    )
+def test_the_decoder_widens_towards_coarse_scales_and_has_no_3d_convolution():
+    model = build(resolution=32)
+    assert [model.get_layer(f"decoder_{i}_conv").filters for i in range(5)] == [2, 4, 8, 16, 16]
+    volumes = keras.layers.Conv3D | keras.layers.Conv3DTranspose
+    assert not any(isinstance(layer, volumes) for layer in model.layers)
 
 
 def test_first_guess_has_the_initial_share(toy_shapes):
