@@ -17,7 +17,7 @@ from ige.data import batches
 from ige.data.builds import check_integer
 from ige.errors import UserError
 from ige.problem import Pictures, Problem, Report
-from ige.vox import metrics
+from ige.vox import metrics, outputs
 from ige.vox.data.builds import DATASETS, LOCATIONS, ShapeDataset
 from ige.vox.data.decoding import Decoder
 from ige.vox.data.names import R2N2_SYNSETS, SPLITS
@@ -179,7 +179,7 @@ class VoxProblem(Problem):
 
     def for_prediction(self, model: keras.Model) -> keras.Model:
         # By its rank: `output_spec` would read the data, which `predict` does not need.
-        return descents.last(model) if len(model.output_shape) == 5 else model
+        return outputs.last(model) if len(model.output_shape) == 5 else model
 
     def vis(
         self,
@@ -206,7 +206,7 @@ class VoxProblem(Problem):
         """
         several = len(model.output_shape) > 4
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def measure(inputs, labels):
             probabilities = tf.sigmoid(model(inputs, training=False))
             iterates = tf.unstack(probabilities, axis=1) if several else [probabilities]
@@ -235,7 +235,7 @@ class VoxProblem(Problem):
         """Returns the table of overlaps and F-scores per class; see `ige.vox.metrics`."""
         if self._every_iterate:
             _descent(model)
-            model = keras.Model(model.inputs, model.get_layer("last_iterate").input)
+            model, _ = outputs.with_iterates(model)
         threshold = self.threshold(model, batch_size)
         of_iterates, f_scores = self._measured(model, split, batch_size, threshold)
         chosen, published = map(metrics.THRESHOLDS.index, (threshold, metrics.PUBLISHED))

@@ -62,6 +62,109 @@ def test_the_silhouette_alone_is_followed_downhill(rng):
     assert seen[:, :, 2:].max() < 0.3
 
 
+def softabs_of_softplus(x):
+    return np.sqrt(np.log1p(np.exp(x)) ** 2 + 1) - 1
+
+
+def only_middles(term, *of_channels):
+    """Makes the kernels of the first scale add up their own cell's channels, weighted, and those of
+    the second 0: its softplus is that of its biases."""
+    first, second = term.hidden
+    kernel = np.zeros(first.kernel.shape, np.float32)
+    kernel[1, 1] = np.reshape(of_channels, (-1, 1))
+    first.kernel.assign(kernel)
+    second.kernel.assign(np.zeros(second.kernel.shape))
+    for layer in term.outputs:
+        layer.kernel.assign(np.ones(layer.kernel.shape))
+
+
+# Of four places at the second scale.
+AT_THE_SECOND = 4 * softabs_of_softplus(0.0)
+
+
+def test_realism_by_hand(rng):
+    term = RealismEnergy(hidden_units=1, num_outputs=1, num_scales=2, temperature=2.0)
+    logits = rng.normal(size=(3, 4, 4, 2)).astype(np.float32)
+    energy = VoxelEnergy(realism=term)
+    energy(logits, {})
+    only_middles(term, 1, -3)
+    cells = 1 / (1 + np.exp(-logits / 2))
+    expected = softabs_of_softplus(cells[..., 0] - 3 * cells[..., 1]).sum((1, 2)) + AT_THE_SECOND
+    np.testing.assert_allclose(energy(logits, {}), expected, rtol=1e-5)
+
+
+def test_consistency_by_hand(rng):
+    """Of cells, their projection without the temperature, what is observed, and the silhouette."""
+    options = {"hidden_units": 1, "num_outputs": 1, "num_scales": 2, "temperature": 2.0}
+    term = ConsistencyEnergy(silhouette_weight=0.3, **options)
+    logits = rng.normal(size=(3, 4, 4, 2)).astype(np.float32)
+    observed = rng.normal(size=(3, 4, 4, 1)).astype(np.float32)
+    silhouette = rng.random((3, 4, 4, 1)).astype(np.float32)
+    conditions = {"observed": [observed, np.zeros((3, 2, 2, 1))], "silhouette": silhouette}
+    energy = VoxelEnergy(consistency=term)
+    energy(logits, conditions)
+    only_middles(term, 1, -3, 2)
+    cells = 1 / (1 + np.exp(-logits / 2))
+    empty = np.prod(1 / (1 + np.exp(logits)), axis=-1)
+    units = cells[..., 0] - 3 * cells[..., 1] + 2 * (1 - empty) + observed[..., 0]
+    target = silhouette[..., 0]
+    entropy = -(1 - target) * np.log(empty) - target * np.log(1 - empty + 1e-4)
+    each = softabs_of_softplus(units) + 0.3 * entropy
+    expected = each.sum((1, 2)) + AT_THE_SECOND
+    np.testing.assert_allclose(energy(logits, conditions), expected, rtol=1e-5)
+
+
+def test_the_image_is_observed_with_its_silhouette(rng):
+    """The features and the silhouette of a place reach the units of that place, of all scales."""
+    inputs = keras.Input((8, 8, 3)), keras.Input((8, 8, 1))
+    model = keras.Model(inputs, ConsistencyEnergy(**SMALL).observe(*inputs))
+    images = np.zeros((1, 8, 8, 3), np.float32), np.zeros((1, 8, 8, 1), np.float32)
+    before = model(images)
+    assert [tuple(maps.shape) for maps in before] == [(1, 8, 8, 4), (1, 4, 4, 4)]
+    for image in images:
+        image[0, 6, 1] = 5
+        for size, maps, was in zip((8, 4), model(images), before, strict=True):
+            changed = np.abs(maps - was).max(axis=(0, 3)) > 0
+            assert changed[6 * size // 8, size // 8]
+            assert not changed[: size // 2, size // 2 :].any()
+        image[0, 6, 1] = 0
+
+
+@pytest.mark.parametrize("kind", [RealismEnergy, ConsistencyEnergy])
+def test_terms_are_made_again_of_their_config(kind):
+    options = {
+        "hidden_units": 3,
+        "num_outputs": 4,
+        "num_scales": 2,
+        "stride": 2,
+        "temperature": 5.0,
+        "init_scale": 1e-8,
+    }
+    options |= {"silhouette_weight": 0.7} if kind is ConsistencyEnergy else {}
+    again = kind.from_config(kind(**options).get_config())
+    assert again.get_config().items() >= options.items()
+    again.build((None, 8, 8, 6))
+    # Windows overlap by a cell on either side.
+    channels = 6 + (kind is ConsistencyEnergy)
+    assert [layer.kernel.shape for layer in again.hidden] == [(4, 4, channels, 3), (4, 4, 3, 3)]
+    assert [layer.strides for layer in again.hidden] == [(2, 2), (2, 2)]
+    assert [np.abs(layer.kernel).max() < 1e-3 for layer in again.outputs] == [True, True]
+
+
+def test_the_stride_keeps_cost_in_bounds():
+    """At four times the resolution with four times the stride, 16 times the multiplications."""
+
+    def multiplications(size):
+        term = RealismEnergy(stride=size // 32, **SMALL)
+        term.build((None, size, size, size))
+        first = term.hidden[0]
+        _, rows, columns, _ = first.compute_output_shape((1, size, size, size))
+        return rows * columns * np.prod(first.kernel.shape)
+
+    assert multiplications(32) == 32 * 32 * 3 * 3 * 32 * 4
+    assert multiplications(128) == 16 * multiplications(32)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_energies_have_finite_second_derivatives(rng, stride):
     """And first ones as finite differences have them, where logits are large too."""

@@ -48,6 +48,32 @@ def test_loss_of_iterates_weighs_the_last_most():
     np.testing.assert_allclose(both(truth, wrong), 20 + 1, rtol=1e-5)
 
 
+def test_iterates_are_compared_with_the_truth_of_their_own_example(rng):
+    """As many iterates as examples, so that nothing else fails when both are mixed up."""
+    truth = rng.random((3, 2, 2, 2)) > 0.5
+    logits = rng.normal(size=(3, 3, 2, 2, 2)).astype(np.float32)
+    loss = VoxelLoss(2.0, 3.0, iterate_decay=0.5, reduction="none")
+    expected = []
+    for of_example, iterates in zip(truth, logits, strict=True):
+        p = 1 / (1 + np.exp(-iterates))
+        entropy = -np.where(of_example, np.log(p), np.log(1 - p)).mean((1, 2, 3))
+        common = (p * of_example).sum((1, 2, 3))
+        union = of_example.sum() + p.sum((1, 2, 3)) - common
+        expected.append((2 * entropy + 3 * (1 - common / union)) @ [1 / 7, 2 / 7, 4 / 7])
+    np.testing.assert_allclose(loss(truth, logits), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e4])
+def test_gradient_is_finite_where_nothing_is_solid_and_where_all_is_sure(scale, rng):
+    truth = np.stack([np.zeros((2, 2, 2), bool), np.ones((2, 2, 2), bool)])
+    logits = tf.constant(scale * rng.normal(size=truth.shape), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = VoxelLoss()(truth, logits)
+    assert np.isfinite(value)
+    assert np.isfinite(tape.gradient(value, logits)).all()
+
+
 def test_overlap_has_the_gradient_of_finite_differences(rng):
     truth = rng.random((2, 3, 3, 3)) > 0.5
     predicted = tf.constant(rng.random((2, 3, 3, 3)))

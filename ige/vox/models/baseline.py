@@ -17,6 +17,8 @@ from ige.vox.resampling import ToObjectFrame
 
 _NAME = "vox.get_baseline_inference"
 Encoder = Literal["mobilenet_v2", "efficientnet_v2_s", "plain"]
+_NUM_SCALES = 5
+_STRIDE = 2**_NUM_SCALES
 # The layers whose maps are half as large as those before them, from 1/2 to 1/32 of the image.
 _SCALES = {
     "mobilenet_v2": (
@@ -33,9 +35,8 @@ _SCALES = {
         "block6a_expand_activation",
         "top_activation",
     ),
-    "plain": tuple(f"plain_{i}_relu" for i in range(5)),
+    "plain": tuple(f"plain_{i}_relu" for i in range(_NUM_SCALES)),
 }
-_STRIDE = 2**5
 DECODED = "decoded"
 """Name of the layer with the last feature maps, (batch, R, R, filters) in the frustum."""
 FRUSTUM = "frustum_logits"
@@ -79,8 +80,9 @@ def get_baseline_inference(
         UserError: sizes that do not fit, or no such file.
     """
     resolution = output_spec.shape[0]
-    scales = math.log2(resolution * _STRIDE / input_size) if input_size > 0 else -1
-    if input_size % _STRIDE or scales != int(scales) or scales < 0:
+    fitting = (n for n in range(_NUM_SCALES + 1) if input_size * 2**n == _STRIDE * resolution)
+    doublings = next(fitting, None)
+    if input_size % _STRIDE or doublings is None:
         raise UserError(
             f"{_NAME}.input_size: got {input_size} for grids of {resolution}, expected a multiple "
             f"of {_STRIDE} that is {resolution} times a power of two, up to {_STRIDE * resolution}"
@@ -97,7 +99,7 @@ def get_baseline_inference(
     maps = _encoded(image, encoder, width, weights, batch_norm_momentum)
 
     x = maps.pop()
-    for scale in range(int(scales) - 1, -1, -1):
+    for scale in reversed(range(doublings)):
         x = keras.layers.UpSampling2D(interpolation="bilinear", name=f"decoder_{scale}_up")(x)
         skip = maps.pop() if maps else image
         x = keras.layers.Concatenate(name=f"decoder_{scale}_concat")([x, skip])
@@ -157,7 +159,7 @@ def _encoded(
 
 def _plain(image: keras.KerasTensor, width: float, momentum: float) -> list[keras.KerasTensor]:
     maps, x = [], image
-    for scale in range(len(_SCALES["plain"])):
+    for scale in range(_NUM_SCALES):
         x = keras.layers.Conv2D(
             max(1, round(16 * 2**scale * width)),
             3,

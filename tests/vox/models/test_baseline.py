@@ -39,15 +39,46 @@ def test_encoders_have_all_five_scales(encoder):
     model = build(32, 64, encoder=encoder, input_size=64, **width)
     sizes = [model.get_layer(f"decoder_{i}_concat").input[1].shape[1] for i in range(4)]
     assert sizes == [32, 16, 8, 4]
+    # What the encoder would do to its input besides; see the next test for what is done.
+    scaling = (keras.layers.Rescaling, keras.layers.Normalization)
+    assert [layer.name for layer in model.layers if isinstance(layer, scaling)] == ["rescaled"]
     momenta = {layer.momentum for layer in model.layers if hasattr(layer, "momentum")}
     assert momenta == {0.9}
 
 
-def test_no_convolution_is_3d():
-    assert not any(
-        isinstance(layer, keras.layers.Conv3D | keras.layers.Conv3DTranspose)
-        for layer in build().layers
-    )
+def test_the_encoder_sees_colours_from_minus_one_to_one():
+    model = build(size=64)
+    seen = keras.Model(model.input["image"], model.get_layer("plain_0_conv").input)
+    image = np.zeros((1, 64, 64, 3), np.uint8)
+    image[:, :, 32:, 1] = 255
+    found = seen(image).numpy()
+    assert found.shape == (1, 32, 32, 3)
+    np.testing.assert_allclose(found[..., [0, 2]], -1)
+    np.testing.assert_allclose(found[:, :, :16, 1], -1)
+    np.testing.assert_allclose(found[:, :, 16:, 1], 1)
+
+
+def test_a_pixel_changes_the_columns_about_it():
+    """Rows stay rows and columns stay columns, through the joints with the encoder's maps. At the
+    coarsest scale one place sees all; its way to the decoder is cut."""
+    keras.utils.set_random_seed(0)
+    model = build(resolution=32, filters=4)
+    coarsest = model.get_layer("decoder_4_conv").kernel
+    coarsest.assign(np.zeros(coarsest.shape))
+    columns = keras.Model(model.input["image"], model.get_layer(FRUSTUM).output)
+    images = np.full((2, 32, 32, 3), 255, np.uint8)
+    images[1, 25, 4] = 0
+    changed = np.ptp(columns(images), axis=0).max(axis=-1)
+    row, column = np.unravel_index(changed.argmax(), changed.shape)
+    assert abs(row - 25) <= 2
+    assert abs(column - 4) <= 2
+
+
+def test_the_decoder_widens_towards_coarse_scales_and_has_no_3d_convolution():
+    model = build(resolution=32)
+    assert [model.get_layer(f"decoder_{i}_conv").filters for i in range(5)] == [2, 4, 8, 16, 16]
+    volumes = keras.layers.Conv3D | keras.layers.Conv3DTranspose
+    assert not any(isinstance(layer, volumes) for layer in model.layers)
 
 
 def test_first_guess_has_the_initial_share(toy_shapes):
@@ -62,14 +93,14 @@ def test_first_guess_has_the_initial_share(toy_shapes):
 
 
 def test_weights_come_from_a_file(tmp_path):
-    """Under the same seed what is random is the same; the other's encoder is not."""
+    """Of the older layout, by the order of the layers, as keras.applications publishes them."""
     keras.utils.set_random_seed(1)
     image = keras.Input((32, 32, 3))
     other = keras.applications.MobileNetV2(
         input_tensor=image, alpha=0.35, include_top=False, weights=None
     )
-    path = tmp_path / "mine.weights.h5"
-    other.save_weights(path)
+    path = tmp_path / "no_top.h5"
+    other.save(path)
     options = {"encoder": "mobilenet_v2", "width": 0.35}
     model = build(weights=str(path), **options)
     for name in ("Conv1", "block_16_project"):
@@ -91,6 +122,11 @@ def test_weights_come_from_a_file(tmp_path):
             {"input_size": 512},
             "vox.get_baseline_inference.input_size: got 512 for grids of 8, expected a multiple of "
             "32 that is 8 times a power of two, up to 256",
+        ),
+        (
+            {"resolution": 64},
+            "vox.get_baseline_inference.input_size: got 32 for grids of 64, expected a multiple of "
+            "32 that is 64 times a power of two, up to 2048",
         ),
         (
             {"filters": 0},

@@ -1,17 +1,22 @@
 import functools
+import inspect
 import re
 
+import gin
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+import ige.vox.data.shapenet_core  # noqa: F401, for gin
 from ige import descents
 from ige.errors import UserError
 from ige.unroll import UnrolledSGD
 from ige.vox.energies import ConsistencyEnergy, RealismEnergy
 from ige.vox.losses import VoxelLoss
 from ige.vox.models.baseline import get_baseline_inference
-from ige.vox.models.ige import get_ige_inference
+from ige.vox.models.ige import _AS_THE_BASE, get_ige_inference
+from ige.vox.outputs import with_iterates
 from ige.vox.problem import VoxProblem
 
 BASE = functools.partial(
@@ -52,7 +57,34 @@ def test_iterates_begin_with_the_base_and_are_saved(problem, tmp_path, terms):
     np.testing.assert_allclose(loaded(inputs), iterates, rtol=1e-4, atol=1e-5)
     last = problem.for_prediction(loaded)
     np.testing.assert_allclose(last(inputs), iterates[:, -1], rtol=1e-4, atol=1e-5)
+    assert last.get_layer("object_iterates") is last.layers[-1]  # of the last iterate only
+    whole, names = with_iterates(last)
+    np.testing.assert_allclose(whole(inputs), iterates, rtol=1e-4, atol=1e-5)
+    assert names == ["first guess", "step 1", "step 2: result"]
     assert descents.optimizer(last).return_energies
+
+
+def test_the_energy_sees_features_and_the_share_of_each_pixel_that_is_object(problem):
+    """A column of the silhouette in four is a quarter, whichever: none falls between the pixels."""
+    model = build(problem, **TERMS)
+    (inputs, _), *_ = problem.get_dataset("test", 6)
+    stripes = np.zeros(inputs["silhouette"].shape, bool)
+    stripes[:, :, ::4] = True
+    stripes[:, 16:] = True
+    seen = keras.Model(model.inputs, model.get_layer("seen").output)
+    found = seen(inputs | {"silhouette": tf.constant(stripes)}, training=False).numpy()
+    _, features = model.get_layer("base")({"image": inputs["image"]}, training=False)
+    np.testing.assert_allclose(found[..., :-1], features, rtol=1e-5)
+    assert np.ptp(features) > 0
+    np.testing.assert_allclose(found[:, :3, 1:-1, -1], 0.25, atol=0.02)
+    np.testing.assert_allclose(found[:, 5:, :, -1], 1, rtol=1e-6)
+
+
+def test_what_the_base_has_learned_is_named_as_in_gin():
+    """A name that gin does not know would never differ between two runs."""
+    for name in _AS_THE_BASE:
+        configurable, _, parameter = name.rpartition(".")
+        assert parameter in inspect.signature(gin.get_configurable(configurable)).parameters, name
 
 
 @pytest.mark.parametrize("freeze", [False, True])
