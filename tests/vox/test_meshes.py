@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ige.vox import meshes
 from ige.vox.meshes import RefusedError, read_obj
 
 TRIANGLE = b"v 0 0 0\nv 0.25 0 0\nv 0 0.5 0\n"
@@ -53,6 +54,12 @@ def test_polygons_and_textures():
         (b"\x89PNG\r\n\0\0", "has no faces"),
         (b"f 1 2 3\n", "has no faces"),
         (TRIANGLE + b"f 1 2 9\n", None),
+        (TRIANGLE + b"f 1 2 3\nf 1 0 2", "has faces without vertices"),
+        (TRIANGLE + b"f 00/1/1 2/1/1 3/1/1\n", "has faces without vertices"),
+        (
+            TRIANGLE + b"f 1 2 3\nv 0 0 0.5\nf -1 1 2\n",
+            "counts vertices backwards where more follow",
+        ),
         (TRIANGLE.replace(b"0.25", b"nan") + b"f 1 2 3\n", "has vertices that are not finite"),
         (TRIANGLE.replace(b"0.25", b"1e999") + b"f 1 2 3\n", "has vertices that are not finite"),
         (TRIANGLE.replace(b"0.25", b"7") + b"f 1 2 3\n", "is outside the cube from -0.5 to 0.5"),
@@ -68,3 +75,34 @@ def test_what_cannot_be_used_is_refused(obj, reason):
     assert caught.value.reason == reason if reason else caught.value.reason in known
     assert str(caught.value).startswith(caught.value.reason)
     assert str(caught.value).isprintable()
+
+
+def test_vertices_counted_backwards_from_the_last():
+    mesh = read_obj(TRIANGLE + b"f -1 1 -2\n", {})
+    np.testing.assert_array_equal(
+        mesh.vertices[mesh.faces[0]], [[0, 0.5, 0], [0, 0, 0], [0.25, 0, 0]]
+    )
+
+
+def test_textures_and_normals_may_be_zero():
+    assert len(read_obj(TRIANGLE + b"f 1/0/0 2/0/0 3/0/0\n", {}).faces) == 1
+
+
+def test_a_mark_of_utf_8_is_left_out():
+    assert len(read_obj(b"\xef\xbb\xbf" + TRIANGLE + b"f 1 2 3\n", {}).vertices) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "bound", "message"),
+    [
+        ("MAX_FACES", 3, "has too many faces: got 4, expected at most 3"),
+        ("MAX_MATERIALS", 1, "has too many materials: got 2, expected at most 1"),
+    ],
+)
+def test_how_much_a_file_may_have(monkeypatch, name, bound, message):
+    obj = TRIANGLE + b"usemtl a\nf 1 2 3\nf 1 2 3\nusemtl b\nf 1 2 3\nusemtl a\nf 1 2 3\n"
+    monkeypatch.setattr(meshes, name, bound + 1)
+    assert len(read_obj(obj, {}).faces) == 4
+    monkeypatch.setattr(meshes, name, bound)
+    with pytest.raises(RefusedError, match=f"^{message}$"):
+        read_obj(obj, {})

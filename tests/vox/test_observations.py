@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from ige.vox import voxels
 from ige.vox.observations import ModelFiles, Observation, Recipe, Refusal, Task, observe, perform
 
 OBJ = b"""mtllib model.mtl
@@ -80,6 +81,12 @@ def test_specks_are_built_or_refused(size):
     tiny = f"v 0 0 0\nv {size} 0 0\nv 0 {size} 0\nf 1 2 3\n".encode()
     assert isinstance(observe(files(obj), SMALL), Observation | Refusal)
     assert isinstance(observe(files(tiny), SMALL), Refusal)
+
+
+def test_surfaces_that_are_too_many_are_refused(monkeypatch):
+    monkeypatch.setattr(voxels, "MAX_LAYERS", 1)
+    text = "has too many surfaces: more than 1 along a line"
+    assert observe(files(), SMALL) == Refusal("has too many surfaces", text)
 
 
 def test_processes_that_build_import_no_tensorflow():
