@@ -50,6 +50,11 @@ def test_trimesh_reads_what_is_written(rng):
     np.testing.assert_array_equal(theirs.matrix, cells)
 
 
+def test_runs_of_no_cells_change_nothing():
+    grid = read_binvox(HEADER + bytes([1, 0]) + RUNS, "a.binvox")
+    np.testing.assert_array_equal(grid.occupancy, CELLS)
+
+
 @pytest.mark.parametrize("length", [1, 254, 255, 256, 510, 511, 1000])
 def test_runs_of_any_length_come_back(length):
     cells = np.zeros((1, 1024, 1), bool)
@@ -88,6 +93,22 @@ def test_runs_of_any_length_come_back(length):
         (
             HEADER.replace(b"2.5", b"nan") + RUNS,
             "scale: got 'nan', expected 1 finite number; get the file again",
+        ),
+        (
+            HEADER.replace(b"2.5", b"-1") + RUNS,
+            "scale: got -1, expected more than 0; get the file again",
+        ),
+        (
+            HEADER.replace(b"2.5", b"0") + RUNS,
+            "scale: got 0, expected more than 0; get the file again",
+        ),
+        (
+            HEADER.replace(b"-0.5 -1 2", b"0 0 1e300") + RUNS,
+            "translate: got '0 0 1e300', expected 3 finite numbers; get the file again",
+        ),
+        (
+            HEADER.replace(b"2 1 3", b"2 -1 3") + RUNS,
+            "dim: got 2 -1 3, expected three integers from 1 to 1024; get the file again",
         ),
         (
             HEADER.replace(b"dim 2 1 3\n", b"") + RUNS,
