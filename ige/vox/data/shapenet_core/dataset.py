@@ -49,7 +49,7 @@ class ShapenetCoreDataset(ShapeDataset):
         super().__init__(data_dir, manual_dir, generated=spec is not None)
         self._data = data
         self._recipe = recipe
-        self._synsets = tuple(sorted(synsets))
+        self._synsets = tuple(sorted(set(synsets)))
         self._processes = processes
         self._beam_options = beam_options
         self._spec = spec

@@ -203,11 +203,30 @@ def test_a_split_without_models(files, manual, make):
     found = files.entries() | {f"{files.CHAIR}/b/model.obj": b""}
     files.write_zips(manual, found)
     message = (
-        "shapenet_core: no models in the validation split: 1 are there, 1 of them refused; get the "
+        "shapenet_core: got 1 models of the validation split that cannot be used, expected one at "
+        f"least that can; the first: {files.CHAIR}/b: has no faces; get the files again"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        make().prepare()
+
+
+def test_a_split_that_is_missing_is_missed_before_anything_is_built(files, manual, make, tmp_path):
+    files.write_zips(manual, splits=files.splits_text().replace(",val", ",train"))
+    message = (
+        "shapenet_core: got no models of the validation split, expected one at least; get the "
         "missing files"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         make().prepare()
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_a_synset_may_be_named_twice(files, manual, make):
+    models = {key: value for key, value in files.MODELS.items() if key[0] == files.CHAIR}
+    files.write_zips(manual, files.entries(models))
+    made = make(synsets=[files.CHAIR, files.CHAIR])
+    assert made.provenance["config"] == "32-2x16-03001627"
+    assert made.provenance["models"] == {"train": 1, "validation": 1, "test": 1}
 
 
 class _InterruptedError(Exception):

@@ -123,6 +123,18 @@ def test_models_that_are_published_as_broken_are_skipped(files, manual):
     layout.close()
 
 
+def test_ids_that_could_not_name_a_file(files, manual):
+    names = ("x" * 201, "\u00e9")
+    models = files.MODELS | {(files.CHAIR, name): ((0.5, 0.5, 0.5), "train") for name in names}
+    files.write_zips(manual, files.entries(models), files.splits_text(models))
+    layout = find_layout(manual)
+    assert {record.model for record in layout.index(())} == {"a", "b", "c", "d"}
+    assert layout.skipped == [
+        f"2 of {files.CHAIR} that all.csv has and zips have not, the first {names[0]}"
+    ]
+    layout.close()
+
+
 def test_an_unknown_synset(files, manual, make):
     files.write_zips(manual)
     message = (

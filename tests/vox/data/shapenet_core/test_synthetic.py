@@ -38,6 +38,11 @@ def test_furniture_fills_shapenets_frame_and_differs(synset):
     assert len(seen) == 50
 
 
+def test_an_odd_number_of_models(tmp_path):
+    write_synthetic(tmp_path, SyntheticSpec(models=21))
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 21
+
+
 def test_files_are_the_same_every_time(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
