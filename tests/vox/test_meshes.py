@@ -32,7 +32,10 @@ def test_colours_of_materials(name):
     colours = sorted(map(tuple, mesh.colours.tolist()))
     assert colours == [(0, 0, 128), (0, 0, 128), (255, 0, 0)]
     reds = mesh.faces[mesh.colours[:, 0] == 255]
-    np.testing.assert_array_equal(mesh.vertices[reds[0]][1], [0.25, 0, 0])
+    np.testing.assert_array_equal(mesh.vertices[reds[0]], [[0, 0, 0], [0.25, 0, 0], [0, 0.5, 0]])
+    corners = mesh.vertices[mesh.faces[mesh.colours[:, 2] == 128]]
+    expected = [[[0, 0.5, 0], [0.25, 0, 0], [0, 0, 0]], [[0.25, 0, 0], [0, 0.5, 0], [0, 0, 0]]]
+    np.testing.assert_array_equal(corners, expected)
 
 
 def test_polygons_and_textures():
@@ -54,7 +57,7 @@ def test_polygons_and_textures():
         (b"\x89PNG\r\n\0\0", "has no faces"),
         (b"f 1 2 3\n", "has no faces"),
         (TRIANGLE + b"f 1 2 9\n", None),
-        (TRIANGLE + b"f 1 2 3\nf 1 0 2", "has faces without vertices"),
+        (TRIANGLE + b"f 1 2 3\nf 1 2 0", "has faces without vertices"),
         (TRIANGLE + b"f 00/1/1 2/1/1 3/1/1\n", "has faces without vertices"),
         (
             TRIANGLE + b"f 1 2 3\nv 0 0 0.5\nf -1 1 2\n",
@@ -82,6 +85,20 @@ def test_vertices_counted_backwards_from_the_last():
     np.testing.assert_array_equal(
         mesh.vertices[mesh.faces[0]], [[0, 0.5, 0], [0, 0, 0], [0.25, 0, 0]]
     )
+
+
+@pytest.mark.parametrize("vertex", [b"v nan 0 0\n", b"v 9 9 9\n"])
+@pytest.mark.parametrize("face", [b"f 1 2 3\n", b"vt 0 0\nvn 0 0 1\nf 1/1/1 2/1/1 3/1/1\n"])
+def test_vertices_of_no_face_do_not_matter(vertex, face):
+    np.testing.assert_array_equal(
+        np.abs(read_obj(TRIANGLE + vertex + face, {}).vertices).max(axis=0), [0.25, 0.5, 0]
+    )
+
+
+def test_files_round():
+    assert read_obj(TRIANGLE.replace(b"0.5", b"0.509") + b"f 1 2 3\n", {}).vertices.max() == 0.509
+    with pytest.raises(RefusedError, match=r"^is outside .*: a coordinate is 0\.511$"):
+        read_obj(TRIANGLE.replace(b"0.5", b"0.511") + b"f 1 2 3\n", {})
 
 
 def test_textures_and_normals_may_be_zero():
