@@ -26,6 +26,7 @@ def test_cells_are_in_the_published_order():
     [
         b"#binvox 1\nscale 2.5\ntranslate -0.5 -1 2\ndim 2 1 3\ndata\n",
         b"#binvox 1\n# by hand\n  dim 2 1 3\n\n\ttranslate -0.5 -1 2\r\n#\n scale 2.5 \n data \n",
+        b"\n #binvox 1\ndim 2 1 3\ntranslate -0.5 -1 2\nscale 2.5\ndata\n",
         b"#binvox 2\ntype voxels\ndim  2  1  3\ntranslate -.5 -1e0 2.\nscale 2.5\ndata\n",
     ],
 )
@@ -113,6 +114,14 @@ def test_runs_of_any_length_come_back(length):
         (
             HEADER.replace(b"dim 2 1 3\n", b"") + RUNS,
             "dim: missing, expected a line 'dim 32 32 32'; get it again",
+        ),
+        (
+            HEADER + RUNS + b"\0",
+            "got 6 cells in 7 bytes, expected 6; get the file again",
+        ),
+        (
+            HEADER.replace(b"data", b"#" * 70_000 + b"\ndata") + RUNS,
+            "the header has no line 'data'; get the file again",
         ),
         (HEADER[:-5] + RUNS, "the header has no line 'data'; get the file again"),
         (b"", "got no '#binvox' at the start; expected a .binvox file"),
