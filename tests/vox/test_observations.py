@@ -1,13 +1,26 @@
 """What is built of a model, whatever its files are like."""
 
+import dataclasses
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
 
 from ige.vox import voxels
-from ige.vox.observations import ModelFiles, Observation, Recipe, Refusal, Task, observe, perform
+from ige.vox.meshes import read_obj
+from ige.vox.observations import (
+    DEPTH_UNIT,
+    ModelFiles,
+    Observation,
+    Recipe,
+    Refusal,
+    Task,
+    observe,
+    perform,
+)
+from ige.vox.rendering import render
 
 OBJ = b"""mtllib model.mtl
 v -0.25 -0.25 -0.25
@@ -108,6 +121,14 @@ def test_what_is_saved_comes_back(tmp_path):
     np.testing.assert_array_equal(read.occupancy, built.occupancy)
     for ours, theirs in zip(read.views, built.views, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_depths_are_rounded_to_their_unit():
+    built = observe(files(), dataclasses.replace(SMALL, image_size=32))
+    _, depths = render(read_obj(OBJ, {}), built.views, 32)
+    stored = np.frombuffer(zlib.decompress(built.depth), np.uint16).reshape(1, 32, 32)
+    assert (stored > 0).any()
+    np.testing.assert_allclose(stored * DEPTH_UNIT, depths, rtol=0, atol=DEPTH_UNIT / 2)
 
 
 def test_a_refused_model_leaves_no_file(tmp_path):
