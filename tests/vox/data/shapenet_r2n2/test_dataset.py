@@ -60,6 +60,12 @@ def test_folders_give_the_same(files, whole, manual, make, tmp_path):
     assert made.shapes("test")[1].pngs == tuple(files.png("j", view) for view in range(24))
 
 
+def test_models_are_split_by_their_ids(files, manual, make):
+    """Whatever order the archives have."""
+    files.write_archives(manual, files.entries(files.MODELS[::-1]))
+    assert listed(make()) == SPLITS
+
+
 def test_published_splits():
     """80 % rounded down, as in the published code; a tenth of it, rounded up, is held out."""
     names = split_names(6778)  # chairs
