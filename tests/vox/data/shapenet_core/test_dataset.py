@@ -125,6 +125,17 @@ def test_arrays_for_training(files, manual, make):
     np.testing.assert_array_equal(fewer[0].views.focal, shapes[0].views.focal[:1])
 
 
+def test_a_layout_that_is_chosen_has_a_build_of_its_own(files, manual, make):
+    files.write_zips(manual)
+    files.write_folders(manual)
+    for data, layout, config in (
+        ("auto", "zips", "32-2x16"),
+        ("folders", "folders", "folders-32-2x16"),
+    ):
+        provenance = make(data=data).provenance
+        assert (provenance["layout"], provenance["config"]) == (layout, config)
+
+
 @pytest.mark.parametrize("layout", ["folders", "version 2"])
 def test_other_layouts_give_the_same(files, manual, make, tmp_path, layout):
     if layout == "folders":

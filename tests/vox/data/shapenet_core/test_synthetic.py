@@ -38,6 +38,16 @@ def test_furniture_fills_shapenets_frame_and_differs(synset):
     assert len(seen) == 50
 
 
+def test_no_model_is_there_twice(tmp_path):
+    """Nor in two splits, then."""
+    write_synthetic(tmp_path, SyntheticSpec(models=200))
+    models = []
+    for path in sorted(tmp_path.glob("*.zip")):
+        with zipfile.ZipFile(path) as archive:
+            models += [archive.read(name) for name in archive.namelist() if name.endswith(".obj")]
+    assert len(models) == len(set(models)) == 200
+
+
 def test_an_odd_number_of_models(tmp_path):
     write_synthetic(tmp_path, SyntheticSpec(models=21))
     assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 21
