@@ -26,7 +26,7 @@ def test_colours_of_materials(name):
         + name
         + b"\n"
         + TRIANGLE
-        + b"usemtl red\nf 1 2 3\nusemtl blue\nf 3 2 1\nf 2 3 1\n"
+        + b"v 0 0 0.5\nusemtl red\nf 1 2 3\nusemtl blue\nf 3 2 4\nf 2 3 4\n"
     )
     mesh = read_obj(obj, MATERIALS)
     colours = sorted(map(tuple, mesh.colours.tolist()))
@@ -34,7 +34,8 @@ def test_colours_of_materials(name):
     reds = mesh.faces[mesh.colours[:, 0] == 255]
     np.testing.assert_array_equal(mesh.vertices[reds[0]], [[0, 0, 0], [0.25, 0, 0], [0, 0.5, 0]])
     corners = mesh.vertices[mesh.faces[mesh.colours[:, 2] == 128]]
-    expected = [[[0, 0.5, 0], [0.25, 0, 0], [0, 0, 0]], [[0.25, 0, 0], [0, 0.5, 0], [0, 0, 0]]]
+    second, third, fourth = [0.25, 0, 0], [0, 0.5, 0], [0, 0, 0.5]
+    expected = [[third, second, fourth], [second, third, fourth]]
     np.testing.assert_array_equal(corners, expected)
 
 
