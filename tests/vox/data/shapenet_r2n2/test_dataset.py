@@ -71,6 +71,7 @@ def test_published_splits():
     names = split_names(6778)  # chairs
     assert names.index("test") == int(0.8 * 6778)
     assert names.count("validation") == 543
+    assert split_names(6) == ["train"] * 3 + ["validation"] + ["test"] * 2
     assert names == sorted(names, key=("train", "validation", "test").index)
 
 
