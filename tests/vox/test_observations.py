@@ -21,6 +21,7 @@ from ige.vox.observations import (
     perform,
 )
 from ige.vox.rendering import render
+from ige.vox.views import LEGACY_FOV, random_views
 
 OBJ = b"""mtllib model.mtl
 v -0.25 -0.25 -0.25
@@ -120,6 +121,14 @@ def test_what_is_saved_comes_back(tmp_path):
     assert read.depth == built.depth
     np.testing.assert_array_equal(read.occupancy, built.occupancy)
     for ours, theirs in zip(read.views, built.views, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_views_are_those_of_the_recipe():
+    recipe = dataclasses.replace(SMALL, view_seed=3, legacy_fov=True)
+    for ours, theirs in zip(
+        observe(files(), recipe).views, random_views("a", 1, LEGACY_FOV, 3), strict=True
+    ):
         np.testing.assert_array_equal(ours, theirs)
 
 
