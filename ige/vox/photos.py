@@ -15,6 +15,9 @@ from ige.vox.data.shapes import before_white
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """Of the files of a folder that are taken for images."""
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+"""What Pillow may take a file for, whatever its name: it has Ghostscript run what is PostScript."""
+
 FEWEST_PIXELS = 16
 """Along the longer side of an object."""
 
@@ -123,7 +126,7 @@ def _read(path: pathlib.Path) -> tuple[Image.Image, bool]:
         # A picture of 90 million pixels is a mistake, or an attack.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(path) as file:
+            with Image.open(path, formats=FORMATS) as file:
                 has_alpha = file.has_transparency_data
                 rgba = ImageOps.exif_transpose(file).convert("RGBA")
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -132,7 +135,7 @@ def _read(path: pathlib.Path) -> tuple[Image.Image, bool]:
             ) from None
         except Image.UnidentifiedImageError:
             raise UserError(
-                f"{path}: not an image, expected a file that Pillow reads, such as PNG or JPEG"
+                f"{path}: not an image, expected one of {', '.join(FORMATS)}; convert it"
             ) from None
     if has_alpha and rgba.getchannel("A").getextrema()[0] < _SOLID:
         return rgba, True

@@ -142,8 +142,11 @@ def test_a_background(saved, rng):
 
 def test_no_image(tmp_path, saved):
     path = tmp_path / "notes.txt"
-    path.write_text("hello")
-    assert _refusal(path) == "not an image, expected a file that Pillow reads, such as PNG or JPEG"
+    message = "not an image, expected one of PNG, JPEG, WEBP, BMP, TIFF, GIF; convert it"
+    # Pillow hands PostScript to Ghostscript, which does what it says.
+    for text in ("hello", "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n"):
+        path.write_text(text)
+        assert _refusal(path) == message
     whole = saved(_draw(64, 64, (12, 12, 52, 52))).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert _refusal(path).startswith("cannot be read: ")
