@@ -179,7 +179,7 @@ class VoxProblem(Problem):
 
     def for_prediction(self, model: keras.Model) -> keras.Model:
         # By its rank: `output_spec` would read the data, which `predict` does not need.
-        return outputs.last(model) if len(model.output_shape) == 5 else model
+        return descents.last(model) if len(model.output_shape) == 5 else model
 
     def vis(
         self,

@@ -6,10 +6,15 @@ batched, and in the graph.
 """
 
 import itertools
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+
+EMPTY = -8.0
+"""Logit of what the camera does not see."""
 
 
 class Cameras(NamedTuple):
@@ -113,6 +118,20 @@ def trilinear(values: tf.Tensor, at: tf.Tensor, outside: float) -> tf.Tensor:
     return result
 
 
+def nearest(values: tf.Tensor, at: tf.Tensor, outside: float) -> tf.Tensor:
+    """Returns the values of the cells that points are in; for arguments and shapes see `trilinear`,
+    which does eight times the work."""
+    sizes = values.shape[1:4]
+    cells = tf.cast(tf.round(tf.stop_gradient(at)), tf.int32)
+    inside = tf.reduce_all((cells >= 0) & (cells < tf.constant([*sizes])), axis=-1)
+    strides = tf.constant([sizes[1] * sizes[2], sizes[2], 1])
+    # One long list of cells: gathering is quicker from it than from one for each example.
+    first = tf.range(tf.shape(values)[0])[:, tf.newaxis] * math.prod(sizes)
+    rows = first + tf.where(inside, tf.reduce_sum(cells * strides, axis=-1), 0)
+    found = tf.gather(tf.reshape(values, (-1, values.shape[-1])), rows)
+    return tf.where(inside[..., tf.newaxis], found, tf.cast(outside, values.dtype))
+
+
 def to_object(
     values: tf.Tensor, cameras: Cameras, resolution: int, outside: float = 0.0
 ) -> tf.Tensor:
@@ -132,41 +151,40 @@ def to_object(
 
 
 def to_frustum(
-    values: tf.Tensor, cameras: Cameras, resolution: int, outside: float = 0.0
+    values: tf.Tensor,
+    cameras: Cameras,
+    resolution: int,
+    outside: float = 0.0,
+    sample: Callable[[tf.Tensor, tf.Tensor, float], tf.Tensor] = trilinear,
 ) -> tf.Tensor:
     """Returns the values of grids (batch, x, y, z, channels) at the cells of frustum grids: (batch,
-    row, column, depth, channels), `resolution` cells along each axis. See `to_object`."""
-    sampled = trilinear(values, frustum_in_cells(cameras, resolution, values.shape[1]), outside)
+    row, column, depth, channels), `resolution` cells along each axis. See `to_object`; `sample` may
+    be `nearest` too."""
+    sampled = sample(values, frustum_in_cells(cameras, resolution, values.shape[1]), outside)
     return tf.reshape(sampled, (-1, *[resolution] * 3, values.shape[-1]))
 
 
 @keras.saving.register_keras_serializable(package="vox")
 class ToObjectFrame(keras.layers.Layer):
-    """Logits of frustum grids -> logits of the object frame.
-
-    Of one grid of each example, (batch, r, r, r) -> (batch, R, R, R), or of its iterates, (batch,
-    n, r, r, r) -> (batch, n, R, R, R). What the camera does not see is empty.
+    """Logits of frustum grids (batch, r, r, r) -> logits of the object frame (batch, R, R, R). What
+    the camera does not see is empty.
 
     Args:
         resolution: R of the object frame.
         outside: logit of what the camera does not see.
     """
 
-    def __init__(self, resolution: int, outside: float = -8.0, **kwargs):
+    def __init__(self, resolution: int, outside: float = EMPTY, **kwargs):
         super().__init__(**kwargs)
         self.resolution = resolution
         self.outside = outside
 
     def call(self, logits, rotation, centre, focal):
         cameras = Cameras(rotation, centre, focal)
-        several = logits.shape.rank == 5
-        logits = tf.transpose(logits, (0, 2, 3, 4, 1)) if several else logits[..., tf.newaxis]
-        sampled = to_object(logits, cameras, self.resolution, self.outside)
-        return tf.transpose(sampled, (0, 4, 1, 2, 3)) if several else sampled[..., 0]
+        return to_object(logits[..., tf.newaxis], cameras, self.resolution, self.outside)[..., 0]
 
     def compute_output_spec(self, logits, rotation, centre, focal):
-        shape = (*logits.shape[:-3], *[self.resolution] * 3)
-        return keras.KerasTensor(shape, logits.dtype)
+        return keras.KerasTensor((logits.shape[0], *[self.resolution] * 3), logits.dtype)
 
     def get_config(self):
         return super().get_config() | {"resolution": self.resolution, "outside": self.outside}

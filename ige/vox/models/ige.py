@@ -1,7 +1,7 @@
 """IGE-Net for voxels: a first guess of the grid, improved by steps down a learned energy.
 
 Jack et al., "IGE-Net: Inverse Graphics Energy Networks for Human Pose Estimation and Single-View
-Reconstruction", CVPR 2019. The descent takes place in the frustum of the camera, on logits.
+Reconstruction", CVPR 2019. The descent takes place in the object frame, on logits.
 """
 
 import gin
@@ -13,8 +13,7 @@ from ige.layers import InferenceMode
 from ige.problem import InferenceFn, Tensors
 from ige.unroll import UnrolledOptimizer
 from ige.vox.energies import VoxelEnergy
-from ige.vox.models.baseline import DECODED, FRUSTUM
-from ige.vox.resampling import ToObjectFrame
+from ige.vox.models.baseline import DECODED
 
 _NAME = "vox.get_ige_inference"
 # Which shapes and cells the base has learned.
@@ -71,11 +70,10 @@ def get_ige_inference(
     base = keras.Model(base_inputs, inference_fn(base_inputs, output_spec))
     if init_model_id is not None:
         transfer.initialise(base, "vox", init_model_id, f"{_NAME}.init_model_id", _AS_THE_BASE)
-    frustum = [base.get_layer(name).output for name in (FRUSTUM, DECODED)]
-    base = keras.Model({"image": base_inputs["image"]}, frustum, name="base")
+    base = keras.Model(base_inputs, [base.output, base.get_layer(DECODED).output], name="base")
     if freeze_base:
         base = InferenceMode(base, trainable=False, name="frozen_base")
-    start, features = base({"image": inputs["image"]})
+    start, features = base(inputs)
 
     conditions, terms = {}, {}
     if realism is not None:
@@ -88,8 +86,8 @@ def get_ige_inference(
         silhouette = keras.layers.Resizing(
             resolution, resolution, antialias=True, dtype="float32", name="silhouette_of_cells"
         )(silhouette)
-        conditions = {"observed": term.observe(features, silhouette), "silhouette": silhouette}
+        conditions = term.observe(features, silhouette)
+        conditions |= {name: inputs[name] for name in ("rotation", "centre", "focal")}
     descend = optimizer(VoxelEnergy(**terms, dtype="float32"), return_energies=True, name="descent")
     iterates, _ = descend(start, conditions)
-    cameras = (inputs[name] for name in ("rotation", "centre", "focal"))
-    return ToObjectFrame(resolution, dtype="float32", name="object_iterates")(iterates, *cameras)
+    return iterates
