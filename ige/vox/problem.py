@@ -94,8 +94,7 @@ class VoxProblem(Problem):
         """Returns the examples of a split, read once.
 
         Raises:
-            UserError: an unknown split, one without shapes, or grids that are elsewhere than the
-                object frame, as those of 3D-R2N2 are, which are fitted to each model.
+            UserError: an unknown split, or one without shapes.
         """
         if split not in SPLITS:
             raise UserError(f"split: got {split!r}, expected one of {', '.join(SPLITS)}")
@@ -108,8 +107,6 @@ class VoxProblem(Problem):
                     f"split {split!r} has no shapes; build the data set of more models, or choose "
                     "another split"
                 )
-            for shape in shapes:
-                _check_place(shape)
             # Depths are for others: they are larger than all else of a shape.
             self._decoders[split] = Decoder([replace(shape, depth_data=None) for shape in shapes])
         return self._decoders[split]
@@ -259,16 +256,6 @@ class VoxProblem(Problem):
             steps = "  ".join(f"{iou:.2f}" for iou in summary["iterates"])
             text += f"\nIoU of the iterates, mean of examples: {steps}"
         return Report(text, summary | {"threshold": threshold})
-
-
-def _check_place(shape: Shape) -> None:
-    if shape.scale != 1 or (shape.translate != -0.5).any():
-        corner = ", ".join(f"{value:.3g}" for value in shape.translate)
-        raise UserError(
-            f"vox.VoxProblem.dataset: the grid of {shape.synset}/{shape.model} has sides of "
-            f"{shape.scale:.3g} from ({corner}) on, expected the cube from -.5 to .5, which "
-            "networks resample to; train on @shapenet_core()"
-        )
 
 
 def _descent(model: keras.Model) -> Any:

@@ -1,6 +1,4 @@
-import dataclasses
 import functools
-import re
 
 import keras
 import numpy as np
@@ -151,19 +149,6 @@ def test_report_of_iterates(toy_shapes, tmp_path):
     report = problem.report(fewer, "test", 6, tmp_path)
     assert report.figures["threshold"] == 0.3
     assert report.text.splitlines()[-1] == "IoU of the iterates, mean of examples: 100.00  100.00"
-
-
-def test_grids_that_are_fitted_to_models_are_refused(toy_shapes, monkeypatch):
-    shape = dataclasses.replace(
-        toy_shapes.shapes("test")[1], model="a", translate=np.float32([-0.5, -0.25, 0]), scale=0.8
-    )
-    monkeypatch.setattr(toy_shapes, "shapes", lambda *_: [shape])
-    message = (
-        "vox.VoxProblem.dataset: the grid of 04379243/a has sides of 0.8 from (-0.5, -0.25, 0) on, "
-        "expected the cube from -.5 to .5, which networks resample to; train on @shapenet_core()"
-    )
-    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
-        VoxProblem(toy_shapes, VoxelLoss).decoder("test")
 
 
 @pytest.mark.parametrize("test_steps", [None, 1])
