@@ -239,6 +239,7 @@ class ConsistencyEnergy(_Term):
         rotation_shape=None,
         centre_shape=None,
         focal_shape=None,
+        side_shape=None,
     ):
         stride = self._options["stride"]
         if logits_shape[1] % stride:
@@ -256,9 +257,9 @@ class ConsistencyEnergy(_Term):
         self.rays = self._pyramid([(3, 1), *self._windows[1:]], "rays")
         self.rays.build((logits_shape[0], rays, rays, rays + 1))
 
-    def call(self, logits, observed, silhouette, rotation, centre, focal):
+    def call(self, logits, observed, silhouette, rotation, centre, focal, side):
         """(batch, x, y, z), what `observe` returns, the camera -> (batch,)."""
-        logits = self._in_frustum(logits, Cameras(rotation, centre, focal))
+        logits = self._in_frustum(logits, Cameras(rotation, centre, focal, side))
         seen = visible(logits)
         cells = tf.sigmoid(logits / self.temperature)
         maps = tf.concat([cells, seen[..., tf.newaxis]], axis=-1)
@@ -290,7 +291,7 @@ class VoxelEnergy(keras.layers.Layer):
     Args:
         realism: None to leave it out.
         consistency: None to leave it out; its conditions are what `ConsistencyEnergy.observe`
-            returns and the camera, `rotation`, `centre` and `focal`.
+            returns and the fields of `Cameras`.
     """
 
     def __init__(

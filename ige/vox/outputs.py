@@ -34,7 +34,7 @@ def probabilities(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> np.nd
     Args:
         model: predicts (batch, R, R, R), or iterates (batch, n, R, R, R).
         inputs: a batch: `image` (batch, size, size, 3) uint8, `silhouette` (batch, size, size) bool
-            and the fields of `ige.vox.views.Views`; see `VoxProblem`.
+            and the camera; see `VoxProblem`.
 
     Returns:
         (batch, n, R, R, R) float32, the last of them what is predicted.

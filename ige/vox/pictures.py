@@ -65,8 +65,8 @@ class Example:
 
     @property
     def camera(self) -> Views:
-        """The camera of the view."""
-        return Views(*(field[self.view] for field in self.shape.views))
+        """The camera of the view, in the frame of the grid."""
+        return Views(*(field[self.view] for field in self.shape.cameras))
 
 
 def draw(
@@ -137,7 +137,8 @@ def _find(example: str, shapes: Sequence[Shape], views: int) -> int:
 def _inputs(shape: Shape, view: int) -> dict[str, np.ndarray]:
     """Returns a batch of one view."""
     inputs = {"image": shape.image(view), "silhouette": shape.silhouette(view)}
-    inputs |= {name: field[view] for name, field in shape.views._asdict().items()}
+    inputs |= {name: field[view] for name, field in shape.cameras._asdict().items()}
+    inputs["side"] = np.float32(shape.scale)
     return {name: np.asarray(value)[np.newaxis] for name, value in inputs.items()}
 
 

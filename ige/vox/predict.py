@@ -172,6 +172,7 @@ def _inputs(photos: Sequence[Photo], view: Views) -> dict[str, np.ndarray]:
     """Returns a batch of what a network is given."""
     cameras = {name: np.stack([field] * len(photos)) for name, field in view._asdict().items()}
     return cameras | {
+        "side": np.ones(len(photos), np.float32),
         "image": np.stack([photo.image for photo in photos]),
         "silhouette": np.stack([photo.silhouette for photo in photos]),
     }

@@ -30,7 +30,8 @@ class VoxProblem(Problem):
     """Predict which cells of the object frame are solid, from one view with a known camera.
 
     Inputs: `image` (size, size, 3) uint8 before white, `silhouette` (size, size) bool, and the
-    camera, `rotation` (3, 3), `centre` (3,) and `focal` (), see `ige.vox.views`.
+    camera, `rotation` (3, 3), `centre` (3,), `focal` () and `side` (), see
+    `ige.vox.resampling.Cameras`.
     Labels: (R, R, R) bool, by x, y, z. Predictions: their logits, in the same frame.
 
     Networks work in the frustum of the camera, where a pixel sees a column of cells, and end with
@@ -120,7 +121,7 @@ class VoxProblem(Problem):
     @property
     def input_spec(self) -> dict[str, keras.layers.InputSpec]:
         size = self._example.image_size
-        cameras = {"rotation": (3, 3), "centre": (3,), "focal": ()}
+        cameras = {"rotation": (3, 3), "centre": (3,), "focal": (), "side": ()}
         return {
             "image": keras.layers.InputSpec(shape=(size, size, 3), dtype="uint8"),
             "silhouette": keras.layers.InputSpec(shape=(size, size), dtype="bool"),

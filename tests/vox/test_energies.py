@@ -38,7 +38,7 @@ def far_camera(count, dtype="float32"):
     rows are -y, columns -z, depths -x."""
     rotation = np.array([[0, 0, -1], [0, -1, 0], [-1, 0, 0]])
     distance = 1e6 if dtype == "float64" else 1e3
-    camera = {"rotation": rotation, "centre": [distance, 0, 0], "focal": distance}
+    camera = {"rotation": rotation, "centre": [distance, 0, 0], "focal": distance, "side": 1}
     return {name: tf.constant([value] * count, dtype) for name, value in camera.items()}
 
 

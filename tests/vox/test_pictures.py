@@ -81,6 +81,7 @@ class Problem:
                     "rotation": np.stack([shape.views.rotation[view] for shape, view in some]),
                     "centre": np.stack([shape.views.centre[view] for shape, view in some]),
                     "focal": np.stack([shape.views.focal[view] for shape, view in some]),
+                    "side": np.ones(len(some), np.float32),
                 },
                 np.stack([shape.occupancy for shape, _ in some]),
             )
@@ -108,6 +109,7 @@ def _inputs():
         "rotation": ((3, 3), "float32"),
         "centre": ((3,), "float32"),
         "focal": ((), "float32"),
+        "side": ((), "float32"),
     }
     return {
         name: keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in specs.items()

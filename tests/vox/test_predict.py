@@ -55,6 +55,7 @@ def _network(iterates=False):
         "rotation": keras.Input((3, 3), name="rotation"),
         "centre": keras.Input((3,), name="centre"),
         "focal": keras.Input((), name="focal"),
+        "side": keras.Input((), name="side"),
     }
     outputs = Extruded()(inputs)
     if not iterates:

@@ -33,10 +33,13 @@ class Decoder:
         self._size = shapes[0].image_size
         self._pngs = tf.constant([png for shape in shapes for png in shape.pngs])
         self._grids = tf.constant([shape.grid for shape in shapes])
+        cameras = [shape.cameras for shape in shapes]
         self._cameras = {
-            field: tf.constant(np.concatenate([getattr(shape.views, field) for shape in shapes]))
+            field: tf.constant(np.concatenate([getattr(views, field) for views in cameras]))
             for field in Views._fields
         }
+        sides = np.array([shape.scale for shape in shapes], np.float32)
+        self._cameras["side"] = tf.constant(sides.repeat(self.views))
 
     def __len__(self) -> int:
         return len(self.shapes) * self.views
@@ -69,5 +72,5 @@ class Decoder:
             "image": tf.cast(tf.round(colour * alpha + WHITE * (1 - alpha)), tf.uint8),
             "silhouette": rgba[..., 3] >= _SOLID,
         }
-        cameras = {field: examples[field] for field in Views._fields}
+        cameras = {field: examples[field] for field in self._cameras}
         return inputs | cameras, unpack_bits(examples["occupancy"], (self._resolution,) * 3)

@@ -13,7 +13,7 @@ import keras
 
 from ige.errors import UserError
 from ige.problem import Tensors
-from ige.vox.resampling import ToObjectFrame
+from ige.vox.resampling import Cameras, ToObjectFrame
 
 _NAME = "vox.get_baseline_inference"
 Encoder = Literal["mobilenet_v2", "efficientnet_v2_s", "plain"]
@@ -113,7 +113,7 @@ def get_baseline_inference(
         dtype="float32",
         name=FRUSTUM,
     )(x)
-    cameras = (inputs[name] for name in ("rotation", "centre", "focal"))
+    cameras = (inputs[name] for name in Cameras._fields)
     return ToObjectFrame(resolution, dtype="float32", name="object_logits")(logits, *cameras)
 
 

@@ -14,6 +14,7 @@ from ige.problem import InferenceFn, Tensors
 from ige.unroll import UnrolledOptimizer
 from ige.vox.energies import VoxelEnergy
 from ige.vox.models.baseline import DECODED
+from ige.vox.resampling import Cameras
 
 _NAME = "vox.get_ige_inference"
 # Which shapes and cells the base has learned.
@@ -87,7 +88,7 @@ def get_ige_inference(
             resolution, resolution, antialias=True, dtype="float32", name="silhouette_of_cells"
         )(silhouette)
         conditions = term.observe(features, silhouette)
-        conditions |= {name: inputs[name] for name in ("rotation", "centre", "focal")}
+        conditions |= {name: inputs[name] for name in Cameras._fields}
     descend = optimizer(VoxelEnergy(**terms, dtype="float32"), return_energies=True, name="descent")
     iterates, _ = descend(start, conditions)
     return iterates

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,6 +22,21 @@ def test_examples_are_those_of_stack(toy_shapes, compiled):
         for name in ("image", "silhouette", "rotation", "centre", "focal"):
             np.testing.assert_array_equal(inputs[name][row], arrays[name][shape, view], name)
         np.testing.assert_array_equal(labels[row], shapes[shape].occupancy)
+    np.testing.assert_array_equal(inputs["side"], [1, 1, 1])
+
+
+def test_cameras_are_those_of_the_grid(toy_shapes):
+    """From the middle of a grid of .5, at (.25, 0, -.25): twice as many sides away."""
+    shapes = toy_shapes.shapes("train")[:2]
+    placed = dataclasses.replace(shapes[1], translate=np.array([0, -0.25, -0.5]), scale=0.5)
+    decoder = Decoder([shapes[0], placed])
+    inputs, _ = decoder.unpacked(decoder(tf.range(4)))
+    np.testing.assert_array_equal(inputs["side"], [1, 1, 0.5, 0.5])
+    expected = (placed.views.centre - [0.25, 0, -0.25]) / 0.5
+    np.testing.assert_allclose(inputs["centre"][2:], expected, rtol=1e-6)
+    np.testing.assert_array_equal(inputs["centre"][:2], shapes[0].views.centre)
+    for name in ("rotation", "focal"):
+        np.testing.assert_array_equal(inputs[name][2:], getattr(placed.views, name))
 
 
 def test_soft_borders_are_mixed_with_white(toy_shapes):

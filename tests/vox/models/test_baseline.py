@@ -17,6 +17,7 @@ def build(resolution=8, size=32, **options):
         "rotation": keras.Input((3, 3), name="rotation"),
         "centre": keras.Input((3,), name="centre"),
         "focal": keras.Input((), name="focal"),
+        "side": keras.Input((), name="side"),
     }
     spec = keras.layers.InputSpec(shape=(resolution,) * 3)
     return keras.Model(inputs, get_baseline_inference(inputs, spec, **(TINY | options)))
@@ -86,7 +87,8 @@ def test_first_guess_has_the_initial_share(toy_shapes):
     layer = model.get_layer(FRUSTUM)
     layer.kernel.assign(np.zeros(layer.kernel.shape))
     arrays = stack(toy_shapes.shapes("test"), views=[0])
-    logits = model({name: arrays[name][:, 0] for name in ("image", "rotation", "centre", "focal")})
+    inputs = {name: arrays[name][:, 0] for name in ("image", "rotation", "centre", "focal")}
+    logits = model(inputs | {"side": np.ones(3, np.float32)})
     # .1 in the middle, less where the camera does not see.
     middle = 1 / (1 + np.exp(-logits[:, 3:5, 3:5, 3:5].numpy()))
     np.testing.assert_allclose(middle, 0.1, rtol=1e-4)
