@@ -82,6 +82,12 @@ SMALL_VOXELS = [
     "vox.get_baseline_inference.input_size=32",
     "vox.get_baseline_inference.filters=4",
 ]
+SMALL_DESCENT = [
+    "UnrolledSGD.num_steps=1",
+    "UnrolledSGD.isolate=False",
+    "vox.RealismEnergy.num_scales=1",
+    "vox.ConsistencyEnergy.num_scales=1",
+]
 SHORTER = {
     ("apo", "train"): ["train.steps_per_epoch=5", "train.jit_compile=False"],
     ("apo", "infer"): _FIT,
@@ -100,7 +106,7 @@ def arguments_of(command):
     (method, *_) = re.findall("--gin_file=(?:hpe/)?([a-z]+)", command) or [None]
     more = [f"--gin_param={binding}" for binding in SHORTER.get((method, name), [])]
     if "vox/ige" in command:
-        more.append("--gin_param=UnrolledSGD.num_steps=2")
+        more += [f"--gin_param={binding}" for binding in SMALL_DESCENT]
     if name == "train" and (method == "apo" or "--epochs" not in command):
         more.append(f"--epochs={EPOCHS}")
     return shlex.split(command)[3:] + more
