@@ -41,6 +41,8 @@ setup(
         "numpy>=2",
         "pillow>=11",
         "plotly>=6",
+        # Marching cubes.
+        "scikit-image>=0.25",
         "scipy>=1.14",
         # TensorFlow 2.21 does not bring it, but tf.summary.scalar raises without it.
         "tensorboard>=2.21",

@@ -19,7 +19,7 @@ COMMANDS = {
     "evaluate": "print the table of errors of a trained model and write evaluation.json",
     "vis": "draw what a trained model predicts: pictures, a moving one, a page to turn it in",
     "infer": "fit the sequences of a split with a trained prior, by optimisation",
-    "predict": "lift your own 2D keypoints (--input) to 3D, for Python, browsers and Blender",
+    "predict": "make 3D motion of your own 2D keypoints, or a shape of your image (--input)",
     "compare": "print a table of the evaluations of several runs (compare.runs), and draw it",
     "prepare": "build the data set only",
     "list": "list every config with its purpose",

@@ -226,6 +226,8 @@ def test_print_config_is_complete_and_parses_back(capsys, tmp_path, name):
         "hpe.get_generator_inference.widths" if prior else "hpe.get_baseline_inference.residual"
     )
     dataset = "hpe.human_eva.data" if "eva" in name else "hpe.h3m_lift.data"
+    if name.startswith("vox/"):
+        network, dataset = "vox.get_baseline_inference.width", "vox.shapenet_core.data"
     assert {network, dataset, "default_model_dir.base_dir"} <= keys
     before = {key: str(parameter) for key, parameter in parameters.resolved().items()}
     path = tmp_path / "whole.gin"

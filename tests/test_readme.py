@@ -8,10 +8,13 @@ import shutil
 import numpy as np
 import pytest
 from detectors import LAYOUTS, write, write_folder
+from PIL import Image
 
 from ige.__main__ import main
 from ige.hpe.data.h3m_lift.synthetic import SyntheticSpec, write_synthetic
 from ige.hpe.skeleton import get_skeleton
+from ige.vox.data.shapenet_core.synthetic import SyntheticSpec as ShapesSpec
+from ige.vox.data.shapenet_core.synthetic import write_synthetic as write_shapes
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,6 +33,12 @@ def home(tmp_path_factory):
     write_synthetic(manual, SyntheticSpec(sequences=1, frames=12))
     people = np.array([person("coco_17", frame) for frame in range(12)])
     write(home / "keypoints.json", LAYOUTS["AlphaPose JSON, COCO with 17 joints"][1](people))
+    shapes = home / "tensorflow_datasets/downloads/manual/shapenet_core"
+    shapes.mkdir()
+    write_shapes(shapes, ShapesSpec(models=20))
+    picture = Image.new("RGB", (80, 80), "white")
+    picture.paste("red", (20, 20, 60, 60))
+    picture.save(home / "chair.png")
     write_folder(home / "keypoints", [[person("openpose_25", frame)] for frame in range(12)])
     return home
 
@@ -64,11 +73,29 @@ _FIT = [
     for scope in ("", "start/")
     for short in ("max_iterations=5", "jit_compile=False")
 ]
+SMALL_VOXELS = [
+    "train.steps_per_epoch=1",
+    "shapenet_core.views=2",
+    "shapenet_core.image_size=32",
+    "vox.get_baseline_inference.encoder='plain'",
+    "vox.get_baseline_inference.width=0.25",
+    "vox.get_baseline_inference.input_size=32",
+    "vox.get_baseline_inference.filters=4",
+]
+SMALL_DESCENT = [
+    "UnrolledSGD.num_steps=1",
+    "UnrolledSGD.isolate=False",
+    "vox.RealismEnergy.num_scales=1",
+    "vox.ConsistencyEnergy.num_scales=1",
+]
 SHORTER = {
     ("apo", "train"): ["train.steps_per_epoch=5", "train.jit_compile=False"],
     ("apo", "infer"): _FIT,
     ("apo", "predict"): _FIT,
     **{("ige", name): ["UnrolledSGD.num_steps=2"] for name in ("train", "evaluate", "vis")},
+    **{("vox", name): SMALL_VOXELS for name in ("prepare", "train", "evaluate", "vis")},
+    # Hardly trained: some cell is above a low threshold.
+    ("vox", "predict"): [*SMALL_VOXELS, "vox.predict.threshold=0.01"],
 }
 EPOCHS = 3  # of the priors, which measure themselves after each; and in place of 200, the default
 
@@ -78,6 +105,8 @@ def arguments_of(command):
     (name,) = re.findall(r"--command=(\w+)", command)
     (method, *_) = re.findall("--gin_file=(?:hpe/)?([a-z]+)", command) or [None]
     more = [f"--gin_param={binding}" for binding in SHORTER.get((method, name), [])]
+    if "vox/ige" in command:
+        more += [f"--gin_param={binding}" for binding in SMALL_DESCENT]
     if name == "train" and (method == "apo" or "--epochs" not in command):
         more.append(f"--epochs={EPOCHS}")
     return shlex.split(command)[3:] + more
@@ -100,6 +129,7 @@ def test_commands_as_typed(home, monkeypatch, capsys):
     assert (home / "out/poses.bvh").is_file()
     assert (home / "pictures/poses.png").is_file()
     assert (home / "ige_models/compare.md").is_file()
+    assert (home / "shapes/chair.binvox").is_file()
     assert (home / "ige_models/hpe/b128-1-large-batches/checkpoints/epoch-0010").is_dir()
     assert (home / "my/models_dir/hpe/b128-1/checkpoints" / f"epoch-{EPOCHS:04}").is_dir()
     shutil.rmtree(home / "my")
@@ -112,7 +142,7 @@ def test_links_lead_somewhere(path):
 
 def test_config_names_exist():
     for name in set(
-        re.findall(r"hpe/[a-z][\w-]*\d[\w-]*|hpe/martinez|apo/[a-z][\w-]*\d[\w-]*", README)
+        re.findall(r"hpe/[a-z][\w-]*\d[\w-]*|hpe/martinez|(?:apo|vox)/[a-z][\w-]*\d[\w-]*", README)
     ):
         if "large" not in name:
             assert (ROOT / "config" / f"{name}.gin").is_file(), name

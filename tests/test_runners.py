@@ -10,17 +10,32 @@ import numpy as np
 import pytest
 import toy
 from detectors import write
+from PIL import Image
 
 from ige import configs, figures
 from ige.__main__ import main
 from ige.checkpoints import Checkpoints, Position
 from ige.errors import UserError
+from ige.vox.binvox import read_binvox
 
 CONFIGS = list(configs.list_configs(configs.config_folder()))
 NETWORKS = [name for name in CONFIGS if name.startswith("hpe/")]
 # Readers start from a prior.
 READERS = [name for name in CONFIGS if re.match(r"apo/.*-(guess|ige\d+)$", name)]
-PRIORS = [name for name in CONFIGS if name not in {*NETWORKS, *READERS}]
+VOXELS = [name for name in CONFIGS if name.startswith("vox/")]
+PRIORS = [name for name in CONFIGS if name not in {*NETWORKS, *READERS, *VOXELS}]
+TINY_VOXELS = (
+    "data = 'synthetic'",
+    "shapenet_core.synthetic_models = 20",
+    "shapenet_core.resolution = 32",
+    "shapenet_core.views = 2",
+    "shapenet_core.image_size = 32",
+    "shapenet_core.processes = 1",
+    "vox.get_baseline_inference.encoder = 'plain'",
+    "vox.get_baseline_inference.width = 0.25",
+    "vox.get_baseline_inference.filters = 2",
+    "vox.get_baseline_inference.input_size = 32",
+)
 TINY_EVA = ("data = 'synthetic'", "human_eva.synthetic_frames = 12")
 METRICS = {
     "mpjpe",
@@ -45,9 +60,9 @@ def ige(tiny, models, capsys):
 
     def run(name, command, *flags, bindings=()):
         small = [
-            *(TINY_EVA if name.startswith("apo/eva") else tiny),
+            *tiny_data(name, tiny),
             f"default_model_dir.base_dir = {str(models)!r}",
-            *([] if name in COMPILED else ["train.jit_compile = False"]),
+            *([] if name in {*COMPILED, *VOXELS} else ["train.jit_compile = False"]),
             *small_reader(name),
             *small_ige(name),
             *small_prior(name),
@@ -61,8 +76,14 @@ def ige(tiny, models, capsys):
     return run
 
 
+def tiny_data(name, tiny):
+    if name.startswith("apo/eva"):
+        return TINY_EVA
+    return TINY_VOXELS if name in VOXELS else tiny
+
+
 def small_reader(name):
-    return [] if name in PRIORS else ["hpe.get_baseline_inference.filters = 16"]
+    return [] if name in {*PRIORS, *VOXELS} else ["hpe.get_baseline_inference.filters = 16"]
 
 
 # What is compiled with XLA here; the steps of a descent take it long: test_readme does it.
@@ -76,13 +97,19 @@ def small_ige(name):
     if "ige" not in name:
         return []
     terms = {"feasibility": "FeasibilityEnergy", "consistency": "ConsistencyEnergy"}
+    of_voxels = ("vox.RealismEnergy", "vox.ConsistencyEnergy") if name in VOXELS else ()
     return [
-        "UnrolledSGD.num_steps = 2",
+        f"UnrolledSGD.num_steps = {1 if name in VOXELS else 2}",
         "UnrolledSGD.isolate = False",
         *(
             f"hpe.{energy}.hidden_units = 8"
             for term, energy in terms.items()
             if name in NETWORKS and name.rpartition("-")[2] not in terms.keys() - {term}
+        ),
+        *(
+            f"{energy}.{size}"
+            for energy in of_voxels
+            for size in ("hidden_units = 4", "num_scales = 1")
         ),
     ]
 
@@ -106,6 +133,7 @@ def small_prior(name):
 def train_base(ige, models, name):
     """Trains what a config starts from, if it starts from a run."""
     base = re.sub(r"/ige\d+-(b\d+-\d+(-hourglass)?).*", r"/\1", name)
+    base = re.sub(r"^vox/ige\d+-", "vox/baseline-", base)
     if name in READERS:
         base = re.sub(r"-ige\d+$", "-guess", re.sub(r"-guess$", "", name))
     if base != name:
@@ -139,8 +167,9 @@ def train_whole(ige, models, name):
 
 def test_every_config_is_tried():
     """Each kind of config has its test below."""
-    assert sorted(NETWORKS + READERS + PRIORS) == sorted(CONFIGS)
+    assert sorted(NETWORKS + READERS + PRIORS + VOXELS) == sorted(CONFIGS)
     assert NETWORKS
+    assert VOXELS
     assert READERS
     assert all(name.startswith("apo/") for name in PRIORS)
     assert {*COMPILED, *CONTINUED} <= {*CONFIGS}
@@ -171,6 +200,63 @@ def test_every_network_trains_and_evaluates(ige, models, name):
     source = name.rpartition("-")[2]
     expected = source if source in ("hourglass", "finetuned", "detections") else "projection"
     assert figures["trained_with"]["hpe.h3m_lift.keypoints"] == repr(expected)
+
+
+@pytest.mark.parametrize("name", VOXELS)
+def test_every_network_of_voxels_trains_and_evaluates(ige, models, name):
+    epoch = train_whole(ige, models, name)
+    descends = name.startswith("vox/ige")
+    bindings = ["every_iterate = True"] if descends else []
+    status, out, err = ige(name, "evaluate", bindings=bindings)
+    assert status == 0, err
+    figures = json.loads((models / name / "evaluation.json").read_text())
+    for figure in ("iou", "iou_published", "f_score"):
+        assert 0 <= figures[figure] <= 100
+        assert f"{figures[figure]:.2f}" in out
+    # Of a chair and a table, two held-out ones of either, by two views.
+    assert figures["over_actions"] == pytest.approx(
+        {f: figures[f] for f in figures["over_actions"]}
+    )
+    assert (figures["by_class"].keys(), figures["examples"]) == ({"chair", "table"}, 8)
+    assert figures["epoch"] == epoch
+    assert 0 < figures["parameters"] < figures["flops"]
+    assert len(figures.get("iterates", ())) == (2 if descends else 0)
+    history = Checkpoints(models / name).verify(Position(epoch)).history
+    assert history[-1].keys() == {f"{split}{f}" for split in ("", "val_") for f in ("iou", "loss")}
+
+
+@pytest.mark.parametrize("name", ["vox/baseline-32", "vox/ige4-32"])
+def test_every_kind_of_network_of_voxels_draws_and_predicts(ige, models, name):
+    train_once(ige, models, name)
+    status, out, err = ige(name, "vis")
+    assert status == 0, err
+    made = [models / name / "vis" / file for file in ("shapes.png", "viewer.html")]
+    assert out.splitlines()[-2:] == [str(path) for path in made]
+    assert all(path.stat().st_size > 1000 for path in made)
+
+    photo = models / "seen.png"
+    picture = Image.new("RGB", (80, 80), "white")
+    picture.paste("red", (20, 20, 60, 60))
+    picture.save(photo)
+    flags = (f"--input={photo}", f"--output={models / name / 'out'}")
+    # Hardly trained: some cell is above the lowest threshold.
+    status, out, err = ige(name, "predict", *flags, bindings=["vox.predict.threshold = 0.01"])
+    assert status == 0, err
+    made = [models / name / "out" / file for file in ("seen.binvox", "seen.obj", "viewer.html")]
+    assert out.splitlines()[-3:] == [str(path) for path in made]
+    assert read_binvox(made[0].read_bytes(), "seen.binvox").occupancy.shape == (32, 32, 32)
+
+
+def test_a_descent_starts_from_a_base_of_the_same_cells(ige, models):
+    train_once(ige, models, "vox/baseline-32")
+    bindings = ["default_model_dir.model_id = 'other'", "shapenet_core.synthetic_seed = 1"]
+    status, _, err = ige("vox/ige4-32", "train", bindings=bindings)
+    assert status == 2
+    assert err.splitlines()[-1] == (
+        f"ige: vox.get_ige_inference.init_model_id: {models / 'vox/baseline-32'} was trained with "
+        "vox.shapenet_core.synthetic_seed = 0, here it is 1; name a run that was trained with the "
+        "same"
+    )
 
 
 @pytest.mark.parametrize("name", PRIORS)
@@ -302,7 +388,7 @@ def test_every_kind_of_network_draws_and_predicts(ige, models, name):
     table = np.abs(np.random.default_rng(0).normal(500, 100, (5, 17, 3)))
     source = write(models / "seen.json", {"skeleton": "h36m_17", "keypoints": table.tolist()})
     flags = (f"--input={source}", f"--output={models / 'out'}")
-    status, out, err = ige(name, "predict", *flags, bindings=["predict.pictures = False"])
+    status, out, err = ige(name, "predict", *flags, bindings=["hpe.predict.pictures = False"])
     assert status == 0, err
     assert np.isfinite(np.load(models / "out" / "poses.npz")["poses_camera"]).all()
 

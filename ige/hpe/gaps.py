@@ -66,7 +66,8 @@ def _refuse_without_torso(points: np.ndarray, track: Track) -> None:
             raise UserError(
                 f"{track.source.path}: frames {first} to {last}: {joint} is never seen, expected "
                 "shoulders and hips at least once: a lifter needs them; lower "
-                "predict.min_confidence, choose another predict.person, or cut these frames out"
+                "hpe.predict.min_confidence, choose another hpe.predict.person, or cut these "
+                "frames out"
             )
 
 

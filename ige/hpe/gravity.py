@@ -53,7 +53,10 @@ def camera_to_upright(
         pitch, roll = _angle("pitch", pitch, 90), _angle("roll", roll, 180)
         return _rotation(pitch, roll), f"{_held(pitch, roll)}, as given"
     if not len(poses):
-        return _LEVEL.copy(), "camera taken as level: the legs are never seen; see predict.pitch"
+        return (
+            _LEVEL.copy(),
+            "camera taken as level: the legs are never seen; see hpe.predict.pitch",
+        )
     up, stretch = _bodies(poses, skeleton)
     standing = (stretch > _STRETCHED) & (-up[:, 1] > np.cos(np.radians(_FARTHEST)))
     frames = f"{standing.sum()} of {len(standing)} frames"

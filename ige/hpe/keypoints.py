@@ -147,19 +147,20 @@ def _skeleton_of(joints: int, detections: Detections, name: str | None, where: s
         skeleton = get_skeleton(name)
         if skeleton.num_joints != joints:
             raise UserError(
-                f"{where}: got {joints} joints, expected the {skeleton.num_joints} of predict."
-                f"skeleton = {name!r}; set it to the skeleton of the detector"
+                f"{where}: got {joints} joints, expected the {skeleton.num_joints} of "
+                f"hpe.predict.skeleton = {name!r}; set it to the skeleton of the detector"
             )
         return skeleton
     if detections.reason:
         raise UserError(
-            f"{where}: {detections.reason}; set predict.skeleton to a skeleton with these joints"
+            f"{where}: {detections.reason}; set hpe.predict.skeleton to a skeleton "
+            "with these joints"
         )
     if joints not in detections.skeletons:
         known = ", ".join(f"{count} ({name})" for count, name in detections.skeletons.items())
         raise UserError(
-            f"{where}: got {joints} joints, expected {known}; set predict.skeleton to a skeleton "
-            "with these joints, or use another model of the detector"
+            f"{where}: got {joints} joints, expected {known}; set hpe.predict.skeleton to a "
+            "skeleton with these joints, or use another model of the detector"
         )
     return get_skeleton(detections.skeletons[joints])
 
@@ -168,8 +169,8 @@ def _check_override(name: str | None, stated: Skeleton, where: str) -> None:
     """Refuses a skeleton that is not the one that the file states."""
     if name is not None and get_skeleton(name) != stated:
         raise UserError(
-            f"{where}: got predict.skeleton = {name!r}, but the file says {stated.name}; leave the "
-            "parameter out, or correct the file"
+            f"{where}: got hpe.predict.skeleton = {name!r}, but the file says {stated.name}; leave "
+            "the parameter out, or correct the file"
         )
 
 
@@ -313,7 +314,7 @@ def _own(members: Mapping[str, Any], path: pathlib.Path, skeleton: str | None) -
     if not isinstance(name, str):
         raise UserError(
             f"{path}: skeleton: got {shown(name)}, expected one of {', '.join(SKELETONS)}; put it "
-            "into the file or set predict.skeleton"
+            "into the file or set hpe.predict.skeleton"
         )
     if name not in SKELETONS:
         raise UserError(f"{path}: skeleton: got {one_line(repr(name))}; {nearest(name, SKELETONS)}")

@@ -62,7 +62,8 @@ def inside(image_size: Sequence[float], track: Track) -> Track:
     width, height = size
     if not ((size > 0) & (size < _MOST_PIXELS)).all():
         raise UserError(
-            f"predict.image_size: got {width:g} x {height:g}, expected width and height in pixels"
+            f"hpe.predict.image_size: got {width:g} x {height:g}, expected width and height in "
+            "pixels"
         )
     outside = ((points < -_MARGIN * size) | (points > (1 + _MARGIN) * size)).any(axis=-1)
     if outside.sum() > _MOST_OUTSIDE * np.isfinite(points[..., 0]).sum():
@@ -71,7 +72,7 @@ def inside(image_size: Sequence[float], track: Track) -> Track:
         raise UserError(
             f"{source.path}: frame {source.frame_names[track.frames[frame]]}: "
             f"{source.skeleton.joints[joint]} is at ({x:.0f}, {y:.0f}), outside of an image of "
-            f"{width:g} x {height:g}; set predict.image_size to that of the video"
+            f"{width:g} x {height:g}; set hpe.predict.image_size to that of the video"
         )
     if np.nanmax(np.abs(points)) <= 2:
         raise UserError(
@@ -108,9 +109,11 @@ def find_intrinsics(
     given = {"focal_length": focal_length, "center": center}
     for name, value in given.items():
         if value is not None and not (np.abs(value) < _MOST_PIXELS).all():
-            raise UserError(f"predict.{name}: got {value}, expected pixels, below {_MOST_PIXELS:g}")
+            raise UserError(
+                f"hpe.predict.{name}: got {value}, expected pixels, below {_MOST_PIXELS:g}"
+            )
     if focal_length is not None and not (np.asarray(focal_length) >= 1).all():
-        raise UserError(f"predict.focal_length: got {focal_length}, expected at least 1 pixel")
+        raise UserError(f"hpe.predict.focal_length: got {focal_length}, expected at least 1 pixel")
     notes = []
     if center is None and image_size is not None:
         center = np.asarray(image_size) / 2
@@ -119,7 +122,7 @@ def find_intrinsics(
         # Of people, not of joints: a wrong one far outside must not move the camera.
         low, high = np.quantile(layers.extent(points)[0], (0.02, 0.98), axis=0)
         center = (low + high) / 2
-        notes.append("centre: the middle of all people, for want of predict.image_size")
+        notes.append("centre: the middle of all people, for want of hpe.predict.image_size")
     else:
         notes.append("centre: as given")
     if focal_length is not None:
@@ -133,7 +136,7 @@ def find_intrinsics(
         focal_length = np.median(sizes) / np.mean(observed.sizes)
         notes.append(
             "focal length: so that the person is as large as people were in training, for want of "
-            "predict.focal_length and predict.image_size"
+            "hpe.predict.focal_length and hpe.predict.image_size"
         )
     focal_length = np.broadcast_to(np.asarray(focal_length, np.float64), 2)
     if not (np.isfinite(focal_length) & (focal_length > 0)).all():

@@ -174,7 +174,7 @@ def choose(keypoints: Keypoints, person: int | None, min_confidence: float) -> T
     if not kept.any():
         raise UserError(
             f"{keypoints.path}: no joint of anybody has a confidence of at least {min_confidence:g}"
-            f" (highest: {keypoints.scores.max():.3g}); lower predict.min_confidence"
+            f" (highest: {keypoints.scores.max():.3g}); lower hpe.predict.min_confidence"
         )
     # A point is nobody.
     lengths = np.linalg.norm(_boxes(points), axis=1)
@@ -188,7 +188,7 @@ def choose(keypoints: Keypoints, person: int | None, min_confidence: float) -> T
     people = int(ranks.max()) + 1
     if person is not None and not 0 <= person < people:
         raise UserError(
-            f"{keypoints.path}: got predict.person = {person}, expected 0 (the largest)"
+            f"{keypoints.path}: got hpe.predict.person = {person}, expected 0 (the largest)"
             + (f" to {people - 1}, as there are {people}" if people > 1 else ", the only one")
         )
     return _follow(keypoints, points, frames, ranks, person)
@@ -226,7 +226,7 @@ def _of_each_image(
     rank = person or 0
     if not 0 <= rank < counts.max():
         raise UserError(
-            f"{keypoints.path}: got predict.person = {person}, expected 0 (the largest of each "
+            f"{keypoints.path}: got hpe.predict.person = {person}, expected 0 (the largest of each "
             f"image) to {counts.max() - 1}"
         )
     chosen = order[first[counts > rank] + rank]

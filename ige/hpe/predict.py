@@ -167,7 +167,7 @@ def predict(
         track = inside(image_size, track)
     _say(*track.notes)
     if frame_rate is None and keypoints.frame_rate is None:
-        _say(f"{_FRAME_RATE:g} frames per second, for want of predict.frame_rate")
+        _say(f"{_FRAME_RATE:g} frames per second, for want of hpe.predict.frame_rate")
     # What is given goes before what the file says.
     camera = Camera(
         image_size,
@@ -194,12 +194,12 @@ def _check(
     min_confidence: float, frame_rate: float | None, picture_frames: int, batch_size: int
 ) -> None:
     if not 0 <= min_confidence <= 1:
-        raise UserError(f"predict.min_confidence: got {min_confidence}, expected 0 to 1")
+        raise UserError(f"hpe.predict.min_confidence: got {min_confidence}, expected 0 to 1")
     if frame_rate is not None and not 0.001 <= frame_rate <= 100_000:
-        raise UserError(f"predict.frame_rate: got {frame_rate}, expected 0.001 to 100000")
+        raise UserError(f"hpe.predict.frame_rate: got {frame_rate}, expected 0.001 to 100000")
     for name, value in (("picture_frames", picture_frames), ("batch_size", batch_size)):
         if value < 1:
-            raise UserError(f"predict.{name}: got {value}, expected at least 1")
+            raise UserError(f"hpe.predict.{name}: got {value}, expected at least 1")
 
 
 def lift_track(
@@ -226,8 +226,8 @@ def lift_track(
     """
     if camera.height is not None:
         raise UserError(
-            f"predict.camera_height: got {camera.height}, but a lifting network finds the floor by "
-            "the feet; leave it out"
+            f"hpe.predict.camera_height: got {camera.height}, but a lifting network finds the "
+            "floor by the feet; leave it out"
         )
     observed, predicted = description(model)
     filled, notes = fill(track)

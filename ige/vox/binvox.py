@@ -16,6 +16,7 @@ MAX_RESOLUTION = 1024
 _MAX_HEADER = 2**16
 _COUNTS = {"dim": 3, "translate": 3, "scale": 1}
 _LONGEST = 255
+_LARGEST = 1e30  # of a number that float32 has too
 
 
 class Binvox(NamedTuple):
@@ -58,6 +59,9 @@ def read_binvox(data: bytes, origin: str) -> Binvox:
             f"{origin}: dim: got {' '.join(f'{size:g}' for size in dim)}, expected three integers "
             f"from 1 to {MAX_RESOLUTION}; get the file again"
         )
+    scale = float(header.get("scale", (1.0,))[0])
+    if scale <= 0:
+        raise UserError(f"{origin}: scale: got {scale:g}, expected more than 0; get the file again")
     runs = np.frombuffer(data, np.uint8, offset=start)
     values, counts = runs[::2], runs[1::2]
     cells = math.prod(shape)
@@ -76,7 +80,7 @@ def read_binvox(data: bytes, origin: str) -> Binvox:
     return Binvox(
         np.ascontiguousarray(occupancy.reshape(x, z, y).transpose(0, 2, 1)),
         np.array(header.get("translate", (0.0, 0.0, 0.0))),
-        float(header.get("scale", (1.0,))[0]),
+        scale,
     )
 
 
@@ -126,7 +130,7 @@ def _numbers(words: list[str], origin: str) -> tuple[float, ...]:
         numbers = tuple(float(word) for word in words[1:])
     except ValueError:
         numbers = ()
-    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
+    if len(numbers) != count or not all(abs(number) <= _LARGEST for number in numbers):
         raise UserError(
             f"{origin}: {name}: got {' '.join(words[1:])!r:.60}, expected {count} finite "
             f"number{'s' if count > 1 else ''}; get the file again"

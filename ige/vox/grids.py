@@ -22,6 +22,12 @@ def cell_of(coordinates: np.ndarray, resolution: int) -> np.ndarray:
     return np.floor((np.asarray(coordinates) + 0.5) * resolution).astype(np.int64)
 
 
+def iou(first: np.ndarray, second: np.ndarray) -> float:
+    """Returns the intersection over union of two boolean grids; 1 if both are empty."""
+    union = np.count_nonzero(first | second)
+    return np.count_nonzero(first & second) / union if union else 1.0
+
+
 def packed_size(shape: Sequence[int]) -> int:
     """Returns the bytes that `pack` makes of a grid of that shape."""
     return -(-math.prod(shape) // 8)

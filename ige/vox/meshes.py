@@ -4,7 +4,9 @@ Models are made by many people with many programs: few are closed, normals point
 cannot be used is refused with a reason that a build can count.
 """
 
+import codecs
 import io
+import re
 import warnings
 from typing import NamedTuple
 
@@ -16,7 +18,15 @@ from ige.data.damage import DAMAGE, one_line
 MARGIN = 0.01
 """How far beyond the cube from -.5 to .5 a vertex may be: files round."""
 
+MAX_FACES = 2**23
+MAX_MATERIALS = 2000
+"""Bounds of what a file may have. trimesh takes 200 bytes for a face, and goes through all vertices
+for every material."""
+
 _GREY = (178, 178, 178)
+_MATERIAL = re.compile(rb"^usemtl\s[^\n]*", re.MULTILINE)
+_NO_VERTEX = re.compile(rb"^f[^\n]*[ \t]0+(?:[/\s]|\Z)", re.MULTILINE)
+_BACKWARDS = re.compile(rb"^f[^\n]*[ \t]-\d", re.MULTILINE)
 
 
 class RefusedError(ValueError):
@@ -35,7 +45,7 @@ class Mesh(NamedTuple):
     """A triangle mesh in the object frame: y up, in the cube from -.5 to .5.
 
     Attributes:
-        vertices: (v, 3) float64.
+        vertices: (v, 3) float64, those of faces only.
         faces: (f, 3) int64 indices of vertices.
         colours: (f, 3) uint8, red, green, blue of each face's material.
     """
@@ -55,6 +65,8 @@ def read_obj(obj: bytes, materials: dict[str, bytes]) -> Mesh:
     Raises:
         RefusedError: it is damaged, has no faces, or vertices that are not finite or too far out.
     """
+    obj = obj.removeprefix(codecs.BOM_UTF8)
+    _refuse_misread(obj)
     # Some programs name the file as ./model.mtl.
     beside = materials | {f"./{name}": data for name, data in materials.items()}
     with warnings.catch_warnings():
@@ -87,18 +99,36 @@ def read_obj(obj: bytes, materials: dict[str, bytes]) -> Mesh:
     )
 
 
+def _refuse_misread(obj: bytes) -> None:
+    """Raises a RefusedError if trimesh would take too long over a file, or take it for another."""
+    faces = obj.count(b"\nf")
+    if faces > MAX_FACES:
+        raise RefusedError("has too many faces", f"got {faces:,}, expected at most {MAX_FACES:,}")
+    materials = len(set(_MATERIAL.findall(obj)))
+    if materials > MAX_MATERIALS:
+        raise RefusedError(
+            "has too many materials", f"got {materials:,}, expected at most {MAX_MATERIALS:,}"
+        )
+    # Vertices count from 1; trimesh takes 0 for the first one too.
+    if _NO_VERTEX.search(obj):
+        raise RefusedError("has faces without vertices", "vertex 0")
+    # -1 is the last vertex before the face; trimesh takes it for the last of all.
+    if 0 <= obj.find(b"\nf ") < obj.rfind(b"\nv ") and _BACKWARDS.search(obj):
+        raise RefusedError("counts vertices backwards where more follow")
+
+
 def checked(mesh: Mesh) -> Mesh:
     """Returns the mesh.
 
     Raises:
         RefusedError: its faces cannot be used.
     """
-    corners = mesh.vertices[np.unique(mesh.faces)]
-    if not np.isfinite(corners).all():
+    farthest = np.abs(mesh.vertices).max()
+    if not np.isfinite(farthest):
         raise RefusedError("has vertices that are not finite")
-    if (np.abs(corners) > 0.5 + MARGIN).any():
+    if farthest > 0.5 + MARGIN:
         raise RefusedError(
-            "is outside the cube from -0.5 to 0.5", f"a coordinate is {np.abs(corners).max():.3g}"
+            "is outside the cube from -0.5 to 0.5", f"a coordinate is {farthest:.3g}"
         )
     sides = mesh.vertices[mesh.faces[:, 1:]] - mesh.vertices[mesh.faces[:, :1]]
     if not np.cross(sides[:, 0], sides[:, 1]).any():

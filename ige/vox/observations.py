@@ -127,9 +127,9 @@ def observe(files: ModelFiles, recipe: Recipe) -> Observation | Refusal:
     """Returns what is built of a model, or why nothing is."""
     try:
         mesh = read_obj(files.obj, files.materials)
+        occupancy = voxelise(mesh, recipe.resolution)
     except RefusedError as error:
         return Refusal(error.reason, str(error))
-    occupancy = voxelise(mesh, recipe.resolution)
     if not occupancy.any():
         return Refusal("meets no cell", f"meets no cell of {recipe.resolution}")
     fov = LEGACY_FOV if recipe.legacy_fov else FOV

@@ -7,7 +7,7 @@ import dataclasses
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ige.data.damage import DAMAGE, one_line
 from ige.errors import UserError
@@ -20,6 +20,9 @@ IMAGE_SIZE = 137
 VIEWS = 24
 MAX_CAMERA_DISTANCE = 1.75
 """What the distances of the metadata are ratios of."""
+
+MAX_RATIO = 100
+"""Of a camera's distance. The published ones are .65 to .95."""
 
 PNG_NAMES = tuple(f"{view:02d}.png" for view in range(VIEWS))
 METADATA_NAME = "rendering_metadata.txt"
@@ -68,9 +71,9 @@ def read_model(files: R2n2Files) -> R2n2Model | Refusal:
     if not grid.occupancy.any():
         return _refusal("has no solid voxel", "all are empty")
     try:
-        images = tuple(_checked_png(files.rendering[name]) for name in PNG_NAMES)
-    except (*DAMAGE, Image.DecompressionBombError) as error:
-        return _refusal("has an image that cannot be read", one_line(error))
+        images = tuple(_checked_png(files.rendering[name], name) for name in PNG_NAMES)
+    except ValueError as error:
+        return _refusal("has an image that cannot be read", str(error))
     try:
         views = read_metadata(files.rendering[METADATA_NAME])
     except ValueError as error:
@@ -91,24 +94,31 @@ def read_metadata(data: bytes) -> Views:
     if [len(row) for row in rows] != [_COLUMNS] * VIEWS:
         raise ValueError(f"got {len(rows)} rows, expected {VIEWS} of {_COLUMNS} numbers")
     azimuth, elevation, roll, ratio, _ = np.array(rows, float).T
-    ordinary = np.isfinite([azimuth, elevation, ratio]).all() and (ratio > 0).all()
-    if not ordinary or (np.abs(elevation) >= 90).any() or (roll != 0).any():
+    upright = np.isfinite(azimuth) & (np.abs(elevation) < 90) & (roll == 0)
+    if not (upright & (ratio > 0) & (ratio <= MAX_RATIO)).all():
         raise ValueError("got a camera that is turned, at the pole or nowhere")
     # The renderer turned its camera by the negative azimuth.
     return look_at_origin(-azimuth, elevation, ratio * MAX_CAMERA_DISTANCE, FOV)
 
 
-def _checked_png(data: bytes) -> bytes:
+def _checked_png(data: bytes, name: str) -> bytes:
     """Returns a PNG file of the right size with an alpha channel.
 
     Raises:
-        ValueError, OSError, ...: it is damaged or of another size.
+        ValueError: it is damaged or of another size.
     """
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-        if image.size != (IMAGE_SIZE, IMAGE_SIZE):
-            raise ValueError(f"got {image.width} x {image.height} pixels, expected {IMAGE_SIZE}")
-        image.load()
-        return data if image.mode == "RGBA" else encode_png(np.asarray(image.convert("RGBA")))
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            if image.size != (IMAGE_SIZE, IMAGE_SIZE):
+                raise ValueError(
+                    f"got {image.width} x {image.height} pixels, expected {IMAGE_SIZE}"
+                )
+            image.load()
+            return data if image.mode == "RGBA" else encode_png(np.asarray(image.convert("RGBA")))
+    except UnidentifiedImageError:  # which names an address in memory
+        raise ValueError(f"{name}: not a PNG file") from None
+    except (*DAMAGE, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name}: {one_line(error)}") from error
 
 
 def _refusal(reason: str, detail: str) -> Refusal:

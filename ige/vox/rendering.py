@@ -11,8 +11,10 @@ from ige.vox.voxels import intersector
 
 WHITE = 255
 
-_AMBIENT, _HEADLIGHT, _SUN = 0.35, 0.35, 0.3
-_SUN_DIRECTION = np.array([0.48, 0.8, 0.36])
+AMBIENT, HEADLIGHT, SUN = 0.35, 0.35, 0.3
+"""Light from everywhere, from where one looks, and from the sun; 1 in all."""
+
+SUN_DIRECTION = np.array([0.48, 0.8, 0.36])
 """Of unit length, towards the sun."""
 
 
@@ -66,5 +68,5 @@ def _shade(colours: np.ndarray, normals: np.ndarray, directions: np.ndarray) -> 
     facing = -np.einsum("ni,ni->n", normals, directions)
     normals = normals * np.sign(facing)[:, np.newaxis]
     headlight = np.abs(facing) / np.linalg.norm(directions, axis=-1)
-    light = _AMBIENT + _HEADLIGHT * headlight + _SUN * (normals @ _SUN_DIRECTION).clip(0)
+    light = AMBIENT + HEADLIGHT * headlight + SUN * (normals @ SUN_DIRECTION).clip(0)
     return (colours * light[:, np.newaxis]).round().astype(np.uint8)

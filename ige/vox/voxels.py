@@ -17,13 +17,18 @@ from scipy import ndimage
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from ige.vox.grids import cell_centres, cell_of
-from ige.vox.meshes import Mesh
+from ige.vox.meshes import Mesh, RefusedError
 
 FINEST = 128
 """Lines along a side, at least."""
 
 MAX_LAYERS = 1000
-"""Surfaces that are looked for along a line."""
+"""Surfaces along a line, at most."""
+
+MAX_CROSSINGS = 2**24
+"""Surfaces along all lines of an axis together, at most: they take 1.5 GB."""
+
+_AT_ONCE = 2**14
 
 _OUTSIDE = 0.6
 """Where lines begin: before everything that a mesh may have."""
@@ -42,6 +47,9 @@ def crossings(rays: RayMeshIntersector, resolution: int, axis: int) -> tuple[np.
     Returns:
         (n,) int64 indices of the line along the first and along the second of the other two axes,
         and (n,) float64 coordinate along `axis`, in any order.
+
+    Raises:
+        RefusedError: there are more than `MAX_LAYERS` or `MAX_CROSSINGS`.
     """
     centres = cell_centres(resolution)
     others = [other for other in range(3) if other != axis]
@@ -51,14 +59,30 @@ def crossings(rays: RayMeshIntersector, resolution: int, axis: int) -> tuple[np.
     origins[..., axis] = -_OUTSIDE
     directions = np.zeros((resolution**2, 3))
     directions[:, axis] = 1.0
-    _, line, points = rays.intersects_id(
-        origins.reshape(-1, 3), directions, max_hits=MAX_LAYERS, return_locations=True
-    )
-    return *np.divmod(line, resolution), points[:, axis]
+    origins = origins.reshape(-1, 3)
+    lines, at = [], []
+    for start in range(0, len(origins), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        _, line, points = rays.intersects_id(
+            origins[some], directions[some], max_hits=MAX_LAYERS + 1, return_locations=True
+        )
+        lines.append(line + start)
+        at.append(points[:, axis].copy())
+        if np.bincount(line).max(initial=0) > MAX_LAYERS:
+            raise RefusedError("has too many surfaces", f"more than {MAX_LAYERS:,} along a line")
+        if sum(map(len, at)) > MAX_CROSSINGS:
+            raise RefusedError(
+                "has too many surfaces", f"more than {MAX_CROSSINGS:,} along an axis"
+            )
+    return *np.divmod(np.concatenate(lines), resolution), np.concatenate(at)
 
 
 def voxelise(mesh: Mesh, resolution: int) -> np.ndarray:
-    """Returns the solid cells (R, R, R) bool of a mesh; see the module."""
+    """Returns the solid cells (R, R, R) bool of a mesh; see the module.
+
+    Raises:
+        RefusedError: its surfaces are too many.
+    """
     rays = intersector(mesh)
     # An odd number of lines to a cell: that in the middle is the one through its centre.
     fold = next(odd for odd in range(1, FINEST + 1, 2) if resolution * odd >= FINEST)

@@ -319,13 +319,13 @@ def test_given_skeleton_goes_before_the_file(tmp_path):
     assert read_keypoints(path, "h36m_17").skeleton.name == "h36m_17"
     refused(
         "PATH: frame 1: meta_info: got the joints of 'posetrack18', expected those of coco, "
-        "halpe26, mpii, h36m, coco_wholebody, halpe; set predict.skeleton to a skeleton with these "
-        "joints",
+        "halpe26, mpii, h36m, coco_wholebody, halpe; set hpe.predict.skeleton to a skeleton with "
+        "these joints",
         path,
     )
     refused(
-        "PATH: frame 1: got 17 joints, expected the 16 of predict.skeleton = 'mpii_16'; set it to "
-        "the skeleton of the detector",
+        "PATH: frame 1: got 17 joints, expected the 16 of hpe.predict.skeleton = 'mpii_16'; set it "
+        "to the skeleton of the detector",
         path,
         "mpii_16",
     )
@@ -367,7 +367,7 @@ def documents():
         "got a number beyond float64; " + rerun: [{"image_id": 1, "keypoints": [10**400] * 51}],
         "annotation 1: image_id: got 3, expected the id of one of the images; " + again: elsewhere,
         "frame 0.png: categories: got a list of 17 other joints, expected those of COCO; set "
-        "predict.skeleton to a skeleton with these joints": renamed,
+        "hpe.predict.skeleton to a skeleton with these joints": renamed,
         "got 17 keypoints and 16 keypoint_scores that are no pairs of [x, y] and a score; "
         + again: uneven,
         "got coordinates up to 0.5, expected pixels; run the detector without scaling its output "
@@ -375,10 +375,9 @@ def documents():
             "skeleton": "h36m_16",
             "keypoints": np.full((2, 16, 2), 0.5).tolist(),
         },
-        "frame 0: got 15 joints, expected 25 (openpose_25), 18 (openpose_18); set predict.skeleton "
-        "to a skeleton with these joints, or use another model of the detector": openpose(
-            table(15)
-        ),
+        "frame 0: got 15 joints, expected 25 (openpose_25), 18 (openpose_18); set "
+        "hpe.predict.skeleton to a skeleton with these joints, or use another model of the "
+        "detector": openpose(table(15)),
         "people: got None, expected a list; " + again: {"people": None},
         "pose_keypoints_2d: got nothing, expected a list; " + again: {"people": [{}]},
         "got 7, expected an object with pose_keypoints_2d; " + again: {"people": [7]},
@@ -406,7 +405,9 @@ def documents():
         "(frames, joints, 2)": {"keypoints": [[1, 2]], "skeleton": "coco_17"},
         "skeleton: got None, expected one of h36m_32, h36m_17, h36m_16, h36m_14, h36m_24, "
         "martinez_16, mpii_16, coco_17, openpose_25, openpose_18, halpe_26, eva_20, eva_16, "
-        "eva_15, eva_14; put it into the file or set predict.skeleton": {"keypoints": [[[1, 2]]]},
+        "eva_15, eva_14; put it into the file or set hpe.predict.skeleton": {
+            "keypoints": [[[1, 2]]]
+        },
         "skeleton: got 'coco_71'; did you mean coco_17?": {
             "keypoints": [[[1, 2]]],
             "skeleton": "coco_71",

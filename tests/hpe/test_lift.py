@@ -243,7 +243,7 @@ SQUARE = np.array([[[100.0, 40.0], [300.0, 40.0], [300.0, 240.0], [100.0, 240.0]
             {},
             (1000 * np.sqrt(2), 1000 * np.sqrt(2)),
             (200, 140),
-            "for want of predict.focal_length and predict.image_size",
+            "for want of hpe.predict.focal_length and hpe.predict.image_size",
         ),
     ],
 )
@@ -261,7 +261,7 @@ def test_the_camera_is_as_given_or_guessed_and_says_so(given, focal_length, cent
 
 @pytest.mark.parametrize("focal_length", [0, -5.0, (1000, 0), 1e-300])
 def test_a_focal_length_is_positive(focal_length):
-    message = f"predict.focal_length: got {focal_length}, expected at least 1 pixel"
+    message = f"hpe.predict.focal_length: got {focal_length}, expected at least 1 pixel"
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         lift.find_intrinsics(SQUARE, OBSERVED, focal_length, None, None)
 
@@ -269,7 +269,7 @@ def test_a_focal_length_is_positive(focal_length):
 @pytest.mark.parametrize(("name", "value"), [("focal_length", 1e300), ("center", (1e300, 0))])
 def test_a_camera_has_sensible_numbers(name, value):
     options = {"focal_length": None, "center": None, "image_size": None, name: value}
-    message = f"predict.{name}: got {value}, expected pixels, below 1e+06"
+    message = f"hpe.predict.{name}: got {value}, expected pixels, below 1e+06"
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         lift.find_intrinsics(SQUARE, OBSERVED, **options)
 
@@ -306,7 +306,7 @@ def track(points):
             (320, 180),
             1,
             "poses.json: frame second: right_ankle is at (300, 240), outside of an image of 320 x "
-            "180; set predict.image_size to that of the video",
+            "180; set hpe.predict.image_size to that of the video",
         ),
         (
             (640, 480),
@@ -314,7 +314,7 @@ def track(points):
             "poses.json: all keypoints are between 0.06 and 0.47, expected pixels of an image of "
             "640 x 480; multiply them by its size",
         ),
-        ((0, 480), 1, "predict.image_size: got 0 x 480, expected width and height in pixels"),
+        ((0, 480), 1, "hpe.predict.image_size: got 0 x 480, expected width and height in pixels"),
     ],
 )
 def test_keypoints_that_contradict_the_image_size_are_refused(image_size, scale, message):

@@ -164,7 +164,7 @@ def test_unrelated_images_give_the_largest_of_each():
     second = choose(people(*frames), 1, 0.5)
     assert second.frames.tolist() == [0, 1, 2, 4, 5, 6, 7]
     np.testing.assert_array_equal(second.points, [frames[i][0] for i in second.frames])
-    with pytest.raises(UserError, match=r"predict.person = 2, expected 0 .* to 1$"):
+    with pytest.raises(UserError, match=r"hpe.predict.person = 2, expected 0 .* to 1$"):
         choose(people(*frames), 2, 0.5)
 
 
@@ -184,18 +184,18 @@ def test_confidence():
         (
             2,
             0.5,
-            "walk.json: got predict.person = 2, expected 0 (the largest) to 1, as there are 2",
+            "walk.json: got hpe.predict.person = 2, expected 0 (the largest) to 1, as there are 2",
         ),
         (
             -1,
             0.5,
-            "walk.json: got predict.person = -1, expected 0 (the largest) to 1, as there are 2",
+            "walk.json: got hpe.predict.person = -1, expected 0 (the largest) to 1, as there are 2",
         ),
         (
             None,
             1.5,
             "walk.json: no joint of anybody has a confidence of at least 1.5 (highest: 1); lower "
-            "predict.min_confidence",
+            "hpe.predict.min_confidence",
         ),
     ],
 )
@@ -298,8 +298,8 @@ def test_every_pattern_of_missing_joints_is_converted_by_itself():
 def test_a_torso_that_is_never_seen_is_refused(joint):
     frames = [[without(at(0), joint)], [without(at(1), joint)]]
     message = f"walk.json: frames f0 to f1: {joint} is never seen, expected shoulders and hips at "
-    message += "least once: a lifter needs them; lower predict.min_confidence, choose another "
-    message += "predict.person, or cut these frames out"
+    message += "least once: a lifter needs them; lower hpe.predict.min_confidence, choose another "
+    message += "hpe.predict.person, or cut these frames out"
     with pytest.raises(UserError) as caught:
         fill(choose(people(*frames), None, 0.5))
     assert str(caught.value) == message

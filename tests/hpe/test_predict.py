@@ -183,10 +183,10 @@ def test_every_layout_predicts_alike(predict, own, view, tmp_path, layout):
     skeleton, document = LAYOUTS[layout]
     source = write(tmp_path / "detected.json", document(seen_as(pixels, skeleton)))
     given = [
-        f"predict.focal_length = ({', '.join(map(str, camera.focal_length))})",
-        f"predict.center = ({', '.join(map(str, camera.center))})",
-        "predict.frame_rate = 50.0",
-        "predict.pictures = False",
+        f"hpe.predict.focal_length = ({', '.join(map(str, camera.focal_length))})",
+        f"hpe.predict.center = ({', '.join(map(str, camera.center))})",
+        "hpe.predict.frame_rate = 50.0",
+        "hpe.predict.pictures = False",
     ]
     status, out, err, folder = predict(source, *given)
     assert status == 0, err
@@ -212,7 +212,7 @@ def test_a_folder_of_openpose_files(predict, view, tmp_path):
     other = poses * [0.3, 0.3, 1]
     frames = [[other[i], poses[i]] if i != 5 else [other[i]] for i in range(len(poses))]
     folder = write_folder(tmp_path / "video", frames)
-    status, out, err, made = predict(folder, "predict.image_size = (1000, 1000)")
+    status, out, err, made = predict(folder, "hpe.predict.image_size = (1000, 1000)")
     assert status == 0, err
     assert f"{folder}: OpenPose JSON, BODY_25, 12 frames" in out
     assert "2 people in 12 frames, took the largest" in out
@@ -221,12 +221,12 @@ def test_a_folder_of_openpose_files(predict, view, tmp_path):
     assert observed.all(axis=1).tolist() == [frame != 5 for frame in range(12)]
     assert not observed[5].any()
     assert "camera: focal length 1145, 1145, centre 500, 500 pixels" in out
-    assert "30 frames per second, for want of predict.frame_rate" in out
+    assert "30 frames per second, for want of hpe.predict.frame_rate" in out
     assert len(np.load(made / "poses.npz")["poses_camera"]) == 12
 
 
 def test_pictures_are_optional(predict, own):
-    _, _, _, folder = predict(own, "predict.pictures = False")
+    _, _, _, folder = predict(own, "hpe.predict.pictures = False")
     assert sorted(path.name for path in folder.iterdir()) == [
         "poses.bvh",
         "poses.json",
@@ -240,9 +240,11 @@ def test_the_image_size_of_the_file_is_used(predict, own):
         {k: v for k, v in json.loads(own.read_text()).items() if k in ("keypoints", "skeleton")}
         | {"image_size": [1000, 900]},
     )
-    _, out, _, _ = predict(own, "predict.pictures = False")
+    _, out, _, _ = predict(own, "hpe.predict.pictures = False")
     assert "camera: focal length 1145, 1145, centre 500, 450 pixels" in out
-    _, out, _, _ = predict(own, "predict.pictures = False", "predict.image_size = (2000, 1000)")
+    _, out, _, _ = predict(
+        own, "hpe.predict.pictures = False", "hpe.predict.image_size = (2000, 1000)"
+    )
     assert "camera: focal length 2290, 2290, centre 1000, 500 pixels" in out
 
 
@@ -257,7 +259,7 @@ def test_unrelated_images_are_people_of_their_own(predict, view, tmp_path):
         frames.append([poses[i] * [0.3, 0.3, 1] + [*rng.uniform(0, 3000, 2), 0], large])
     frames[4] = []
     source = write(tmp_path / "images.json", annotations(frames))
-    status, out, err, folder = predict(source, "predict.pictures = False")
+    status, out, err, folder = predict(source, "hpe.predict.pictures = False")
     assert status == 0, err
     assert "12 unrelated images: took the largest person of 11" in out
     packed = np.load(folder / "poses.npz")
@@ -278,22 +280,22 @@ def test_invented_legs_do_not_tell_which_way_is_up(predict, own):
     ]
     table[:, legs, 2] = 0
     write(own, document | {"keypoints": table.tolist()})
-    _, out, _, folder = predict(own, "predict.pictures = False")
+    _, out, _, folder = predict(own, "hpe.predict.pictures = False")
     assert "never seen, put straight on" in out
-    assert "camera taken as level: the legs are never seen; see predict.pitch" in out
+    assert "camera taken as level: the legs are never seen; see hpe.predict.pitch" in out
     observed = np.load(folder / "poses.npz")["observed"]
     assert np.flatnonzero(~observed[0]).tolist() == legs
 
 
 def test_pictures_of_an_earlier_prediction_do_not_stay(predict, own):
     predict(own)
-    _, _, _, folder = predict(own, "predict.pictures = False")
+    _, _, _, folder = predict(own, "hpe.predict.pictures = False")
     assert {path.name for path in folder.iterdir()} == {"poses.bvh", "poses.json", "poses.npz"}
 
 
 def test_a_second_prediction_replaces_the_first(predict, own):
-    predict(own, "predict.pictures = False")
-    status, _, _, folder = predict(own, "predict.pictures = False", "predict.pitch = 90.0")
+    predict(own, "hpe.predict.pictures = False")
+    status, _, _, folder = predict(own, "hpe.predict.pictures = False", "hpe.predict.pitch = 90.0")
     assert status == 0
     # The camera looks straight down: what is deep for it is low.
     np.testing.assert_allclose(
@@ -306,7 +308,7 @@ def test_prediction_needs_no_data_set(predict, own, monkeypatch, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.setenv("TFDS_DATA_DIR", str(empty))
-    status, _, err, _ = predict(own, "predict.pictures = False")
+    status, _, err, _ = predict(own, "hpe.predict.pictures = False")
     assert status == 0, err
     assert list(empty.iterdir()) == []
 
@@ -323,29 +325,49 @@ def without(joint, pixels):
     [
         (
             {},
-            ["predict.person = 1"],
-            "got predict.person = 1, expected 0 (the largest), the only one",
+            ["hpe.predict.person = 1"],
+            "got hpe.predict.person = 1, expected 0 (the largest), the only one",
         ),
-        ({}, ["predict.min_confidence = 2.0"], "predict.min_confidence: got 2.0, expected 0 to 1"),
-        ({}, ["predict.frame_rate = 0.0"], "predict.frame_rate: got 0.0, expected 0.001 to 100000"),
-        ({}, ["predict.batch_size = 0"], "predict.batch_size: got 0, expected at least 1"),
-        ({}, ["predict.picture_frames = 0"], "predict.picture_frames: got 0, expected at least 1"),
-        ({}, ["predict.image_size = (100, 100)"], "outside of an image of 100 x 100; set predict."),
-        ({}, ["predict.pitch = 100.0"], "pitch: got 100.0, expected degrees from -90 to 90"),
         (
             {},
-            ["predict.camera_height = 1.5"],
-            "predict.camera_height: got 1.5, but a lifting network finds the floor by the feet; "
-            "leave it out",
+            ["hpe.predict.min_confidence = 2.0"],
+            "hpe.predict.min_confidence: got 2.0, expected 0 to 1",
         ),
-        ({}, ["predict.checkpoint = 7"], "predict.checkpoint: got 7, expected 'last', 'best' or"),
         (
             {},
-            ["predict.skeleton = 'mpii_16'"],
-            "got predict.skeleton = 'mpii_16', but the file says h36m_16; leave the parameter out, "
-            "or correct the file",
+            ["hpe.predict.frame_rate = 0.0"],
+            "hpe.predict.frame_rate: got 0.0, expected 0.001 to 100000",
         ),
-        ({}, ["predict.persn = 1"], "predict' doesn't have a parameter named 'persn'"),
+        ({}, ["hpe.predict.batch_size = 0"], "hpe.predict.batch_size: got 0, expected at least 1"),
+        (
+            {},
+            ["hpe.predict.picture_frames = 0"],
+            "hpe.predict.picture_frames: got 0, expected at least 1",
+        ),
+        (
+            {},
+            ["hpe.predict.image_size = (100, 100)"],
+            "outside of an image of 100 x 100; set hpe.predict.",
+        ),
+        ({}, ["hpe.predict.pitch = 100.0"], "pitch: got 100.0, expected degrees from -90 to 90"),
+        (
+            {},
+            ["hpe.predict.camera_height = 1.5"],
+            "hpe.predict.camera_height: got 1.5, but a lifting network finds the floor by the "
+            "feet; leave it out",
+        ),
+        (
+            {},
+            ["hpe.predict.checkpoint = 7"],
+            "predict.checkpoint: got 7, expected 'last', 'best' or",
+        ),
+        (
+            {},
+            ["hpe.predict.skeleton = 'mpii_16'"],
+            "got hpe.predict.skeleton = 'mpii_16', but the file says h36m_16; leave the parameter "
+            "out, or correct the file",
+        ),
+        ({}, ["hpe.predict.persn = 1"], "predict' doesn't have a parameter named 'persn'"),
         ({"skeleton": "h36m_71"}, [], "skeleton: got 'h36m_71'; did you mean h36m_17"),
         ({"keypoints": []}, [], "keypoints: got shape (0,), expected (frames, joints, 3) of x, y"),
         (
@@ -392,7 +414,7 @@ def test_output_is_a_folder(predict, own):
 
 def test_the_default_output_is_named_after_the_input(slim, own, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    bindings = [f"--gin_param={binding}" for binding in (*slim, "predict.pictures = False")]
+    bindings = [f"--gin_param={binding}" for binding in (*slim, "hpe.predict.pictures = False")]
     assert main([f"--gin_file={NAME}", "--command=predict", f"--input={own}", *bindings]) == 0
     assert (tmp_path / "keypoints-3d" / "poses.npz").is_file()
 
@@ -447,7 +469,7 @@ def test_people_of_mpii_are_lifted(real_data, predict, tmp_path):
             table[coco.index(joint)] = [*person["joints"][index], 2 * person["joints_vis"][index]]
         images.setdefault(person["image"], []).append(table)
     source = write(tmp_path / "mpii.json", annotations(list(images.values())))
-    status, out, err, folder = predict(source, "predict.pictures = False")
+    status, out, err, folder = predict(source, "hpe.predict.pictures = False")
     assert status == 0, err
     assert f"{len(images)} unrelated images" in out
     packed = np.load(folder / "poses.npz")

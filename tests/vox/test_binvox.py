@@ -26,6 +26,7 @@ def test_cells_are_in_the_published_order():
     [
         b"#binvox 1\nscale 2.5\ntranslate -0.5 -1 2\ndim 2 1 3\ndata\n",
         b"#binvox 1\n# by hand\n  dim 2 1 3\n\n\ttranslate -0.5 -1 2\r\n#\n scale 2.5 \n data \n",
+        b"\n #binvox 1\ndim 2 1 3\ntranslate -0.5 -1 2\nscale 2.5\ndata\n",
         b"#binvox 2\ntype voxels\ndim  2  1  3\ntranslate -.5 -1e0 2.\nscale 2.5\ndata\n",
     ],
 )
@@ -48,6 +49,11 @@ def test_trimesh_reads_what_is_written(rng):
     data = write_binvox(Binvox(cells, np.zeros(3), 1.0))
     theirs = trimesh.load(io.BytesIO(data), file_type="binvox")
     np.testing.assert_array_equal(theirs.matrix, cells)
+
+
+def test_runs_of_no_cells_change_nothing():
+    grid = read_binvox(HEADER + bytes([1, 0]) + RUNS, "a.binvox")
+    np.testing.assert_array_equal(grid.occupancy, CELLS)
 
 
 @pytest.mark.parametrize("length", [1, 254, 255, 256, 510, 511, 1000])
@@ -90,8 +96,32 @@ def test_runs_of_any_length_come_back(length):
             "scale: got 'nan', expected 1 finite number; get the file again",
         ),
         (
+            HEADER.replace(b"2.5", b"-1") + RUNS,
+            "scale: got -1, expected more than 0; get the file again",
+        ),
+        (
+            HEADER.replace(b"2.5", b"0") + RUNS,
+            "scale: got 0, expected more than 0; get the file again",
+        ),
+        (
+            HEADER.replace(b"-0.5 -1 2", b"0 0 1e300") + RUNS,
+            "translate: got '0 0 1e300', expected 3 finite numbers; get the file again",
+        ),
+        (
+            HEADER.replace(b"2 1 3", b"2 -1 3") + RUNS,
+            "dim: got 2 -1 3, expected three integers from 1 to 1024; get the file again",
+        ),
+        (
             HEADER.replace(b"dim 2 1 3\n", b"") + RUNS,
             "dim: missing, expected a line 'dim 32 32 32'; get it again",
+        ),
+        (
+            HEADER + RUNS + b"\0",
+            "got 6 cells in 7 bytes, expected 6; get the file again",
+        ),
+        (
+            HEADER.replace(b"data", b"#" * 70_000 + b"\ndata") + RUNS,
+            "the header has no line 'data'; get the file again",
         ),
         (HEADER[:-5] + RUNS, "the header has no line 'data'; get the file again"),
         (b"", "got no '#binvox' at the start; expected a .binvox file"),

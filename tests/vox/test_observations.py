@@ -1,12 +1,27 @@
 """What is built of a model, whatever its files are like."""
 
+import dataclasses
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
 
-from ige.vox.observations import ModelFiles, Observation, Recipe, Refusal, Task, observe, perform
+from ige.vox import voxels
+from ige.vox.meshes import read_obj
+from ige.vox.observations import (
+    DEPTH_UNIT,
+    ModelFiles,
+    Observation,
+    Recipe,
+    Refusal,
+    Task,
+    observe,
+    perform,
+)
+from ige.vox.rendering import render
+from ige.vox.views import LEGACY_FOV, random_views
 
 OBJ = b"""mtllib model.mtl
 v -0.25 -0.25 -0.25
@@ -82,6 +97,12 @@ def test_specks_are_built_or_refused(size):
     assert isinstance(observe(files(tiny), SMALL), Refusal)
 
 
+def test_surfaces_that_are_too_many_are_refused(monkeypatch):
+    monkeypatch.setattr(voxels, "MAX_LAYERS", 1)
+    text = "has too many surfaces: more than 1 along a line"
+    assert observe(files(), SMALL) == Refusal("has too many surfaces", text)
+
+
 def test_processes_that_build_import_no_tensorflow():
     code = "import ige.vox.observations, ige.vox.r2n2, sys; print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -101,6 +122,22 @@ def test_what_is_saved_comes_back(tmp_path):
     np.testing.assert_array_equal(read.occupancy, built.occupancy)
     for ours, theirs in zip(read.views, built.views, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_views_are_those_of_the_recipe():
+    recipe = dataclasses.replace(SMALL, view_seed=3, legacy_fov=True)
+    for ours, theirs in zip(
+        observe(files(), recipe).views, random_views("a", 1, LEGACY_FOV, 3), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_depths_are_rounded_to_their_unit():
+    built = observe(files(), dataclasses.replace(SMALL, image_size=32))
+    _, depths = render(read_obj(OBJ, {}), built.views, 32)
+    stored = np.frombuffer(zlib.decompress(built.depth), np.uint16).reshape(1, 32, 32)
+    assert (stored > 0).any()
+    np.testing.assert_allclose(stored * DEPTH_UNIT, depths, rtol=0, atol=DEPTH_UNIT / 2)
 
 
 def test_a_refused_model_leaves_no_file(tmp_path):

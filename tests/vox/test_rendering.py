@@ -73,6 +73,29 @@ def test_colours_and_both_sides_of_faces(cube):
     np.testing.assert_allclose(ratio, np.tile([1, 0.2, 0.2], (len(seen), 1)), atol=0.01)  # as RED
 
 
+def test_light_by_hand():
+    """A square that faces the camera, and one that lies, at the corners of the image too.
+
+    The sun is at (.48, .8, .36) and the camera looks along -x, so its light on what faces it is
+    .35 + .35 + .3 * .48; that from where one looks gets less with the angle.
+    """
+    corners = np.array([[0, -0.5, -0.5], [0, 0.5, -0.5], [0, 0.5, 0.5], [0, -0.5, 0.5]])
+    colours = np.full((2, 3), 200, np.uint8)
+    upright = Mesh(corners, np.array([[0, 1, 2], [0, 2, 3]]), colours)
+    view = views_from(0.0)
+    images, _ = render(upright, view, 33)
+    assert images[0, 16, 16, 0] == round(200 * (0.7 + 0.3 * 0.48))
+    row, column = (found.min() for found in np.nonzero((images[0] != 255).any(axis=-1)))
+    x, y = ((np.array([column, row]) + 0.5) / 33 - 0.5) / focal_length(FOV)
+    slant = 1 / math.sqrt(1 + x**2 + y**2)
+    assert images[0, row, column, 0] == round(200 * (0.35 + 0.35 * slant + 0.3 * 0.48))
+    lying = upright._replace(vertices=corners[:, [1, 0, 2]])
+    above, below = (render(lying, views_from(0.0, side * 60.0), 33)[0] for side in (1, -1))
+    slant = math.sin(math.radians(60))
+    assert above[0, 16, 16, 0] == round(200 * (0.35 + 0.35 * slant + 0.3 * 0.8))
+    assert below[0, 16, 16, 0] == round(200 * (0.35 + 0.35 * slant))
+
+
 def test_the_legacy_field_of_view_makes_objects_small(sphere):
     pixels = [
         (render(sphere, views_from(0.0, fov=fov), 65)[1] > 0).sum() for fov in (FOV, LEGACY_FOV)

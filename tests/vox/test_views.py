@@ -64,10 +64,14 @@ def test_random_views():
 
 def test_views_depend_on_the_model_and_the_seed_alone():
     """adler32 of 'a' is 97 * 65536 + 98 + ... = 6422626: RFC 1950, by hand."""
-    azimuth = np.random.RandomState(6422626).uniform(0, 360, 1)
+    random = np.random.RandomState(6422626)
+    azimuth, polar = random.uniform(0, 360, 1), random.uniform(60, 65, 1)
     view = random_views("a", 1)
     eye = view.centre[0]
     assert np.degrees(np.arctan2(-eye[2], eye[0])) % 360 == pytest.approx(azimuth[0])
+    assert np.degrees(np.arccos(eye[1] / DISTANCE)) == pytest.approx(polar[0])
+    assert view.focal == pytest.approx(focal_length(FOV))
+    assert random_views("a", 1, LEGACY_FOV).focal == pytest.approx(focal_length(LEGACY_FOV))
     np.testing.assert_array_equal(random_views("a", 3).centre, random_views("a", 3).centre)
     assert not np.allclose(random_views("a", 3).centre, random_views("b", 3).centre)
     assert not np.allclose(random_views("a", 3).centre, random_views("a", 3, seed=1).centre)

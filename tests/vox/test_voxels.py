@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from ige.vox import voxels
 from ige.vox.grids import cell_centres
-from ige.vox.meshes import Mesh
+from ige.vox.meshes import Mesh, RefusedError
 from ige.vox.voxels import voxelise
 
 
@@ -116,3 +117,21 @@ def test_a_sheet_keeps_one_layer():
     solid = voxelise(sheet, 16)
     inside = np.abs(cell_centres(16)) < 0.4 + 0.5 / 16
     np.testing.assert_array_equal(solid.sum(axis=2), np.outer(inside, inside))
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "along"),
+    [("MAX_LAYERS", 4, "a line"), ("MAX_CROSSINGS", 2 * 96**2 + 2 * 48**2, "an axis")],
+)
+def test_how_many_surfaces_are_followed(monkeypatch, cube, name, most, along):
+    """Two cubes, one in the other: four surfaces on the lines through both."""
+    both = joined(cube, cube._replace(vertices=cube.vertices / 2))
+    monkeypatch.setattr(voxels, "_AT_ONCE", 1000)  # a part of the lines, as at 256
+    expected = voxelise(cube, 128)
+    monkeypatch.setattr(voxels, name, most)
+    np.testing.assert_array_equal(voxelise(both, 128), expected)
+    monkeypatch.setattr(voxels, name, most - 1)
+    with pytest.raises(
+        RefusedError, match=f"^has too many surfaces: more than {most - 1:,} along {along}$"
+    ):
+        voxelise(both, 128)

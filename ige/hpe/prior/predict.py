@@ -131,15 +131,15 @@ def _check_camera(camera: Camera) -> None:
     if missing:
         *others, last = (f"no {name} ({_NEEDED[name][0]})" for name in missing)
         listed = f"{', '.join(others)} and {last}" if others else last
-        flags = " ".join(f'--gin_param="predict.{name}={_NEEDED[name][1]}"' for name in missing)
+        flags = " ".join(f'--gin_param="hpe.predict.{name}={_NEEDED[name][1]}"' for name in missing)
         raise UserError(
             f"predict: got {listed}, expected those of the camera that filmed: the prior knows "
             f"people on the floor of a world; give {flags}"
         )
     if not 0 < camera.height <= _HIGHEST:
         raise UserError(
-            f"predict.camera_height: got {camera.height:g}, expected metres above the floor, more "
-            f"than 0 and at most {_HIGHEST:g}"
+            f"hpe.predict.camera_height: got {camera.height:g}, expected metres above the floor, "
+            f"more than 0 and at most {_HIGHEST:g}"
         )
 
 
@@ -187,8 +187,8 @@ def _pieces(track: Track, points: np.ndarray) -> list[tuple[int, np.ndarray]]:
         if not np.isfinite(some).any():
             raise UserError(
                 f"{track.source.path}: frames {names[row]} to {names[row + len(some) - 1]}: got no "
-                "joint that the prior has, expected some; lower predict.min_confidence, choose "
-                "another predict.person, or cut these frames out"
+                "joint that the prior has, expected some; lower hpe.predict.min_confidence, choose "
+                "another hpe.predict.person, or cut these frames out"
             )
     return pieces
 

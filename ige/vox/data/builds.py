@@ -1,9 +1,11 @@
 """Builds of data sets of shapes."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from ige.data.builds import BuiltDataset
+from ige.errors import UserError
 from ige.vox.data.shapes import Shape, read_shapes
 
 DATASETS = frozenset({"vox.shapenet_core", "vox.shapenet_r2n2"})
@@ -53,3 +55,24 @@ class ShapeDataset(BuiltDataset):
         ]
         parts += [f"skipped {text}" for text in metadata["skipped"]]
         return "; ".join(parts)
+
+
+def check_split(dataset: str, split: str, there: int, refused: Sequence[str] = ()) -> None:
+    """Raises a UserError unless a split has a model, which tfds needs.
+
+    Args:
+        dataset: its name.
+        split: name of the split.
+        there: how many models it has files of.
+        refused: what is wrong with those that cannot be used.
+    """
+    if there == 0:
+        raise UserError(
+            f"{dataset}: got no models of the {split} split, expected one at least; get the "
+            "missing files"
+        )
+    if len(refused) == there:
+        raise UserError(
+            f"{dataset}: got {there:,} models of the {split} split that cannot be used, expected "
+            f"one at least that can; the first: {refused[0]}; get the files again"
+        )

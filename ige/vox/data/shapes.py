@@ -51,6 +51,14 @@ class Shape:
     scale: float
 
     @property
+    def cameras(self) -> Views:
+        """The views from the grid: of its own frame, the cube from -.5 to .5. What is seen is the
+        same."""
+        middle = self.translate + self.scale / 2
+        centre = (self.views.centre - middle) / self.scale
+        return self.views._replace(centre=centre.astype(np.float32))
+
+    @property
     def packed(self) -> np.ndarray:
         """(R^3 / 8,) uint8, the bits of the solid cells: see `grids.unpack`, and
         `data.features.unpack_bits` for TensorFlow."""

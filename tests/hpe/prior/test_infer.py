@@ -202,6 +202,15 @@ def test_results_of_other_settings_are_kept(fit, tmp_path, change, monkeypatch):
     assert "hpe.infer.batch_frames" not in settings
 
 
+@pytest.fixture
+def _ctrl_c():
+    """What runs in the background of a shell ignores Ctrl-C, and so would these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 @pytest.mark.parametrize(
     ("number", "overwrite", "again"),
     [

@@ -99,8 +99,8 @@ def predict(parsed, model, tmp_path):
     """Runs the command of the config; returns what is in poses.npz."""
 
     def run(skeleton, table, *bindings):
-        camera = [f"predict.{name} = {getattr(CAMERA, name)}" for name in ("pitch", "roll")]
-        parsed(*camera, f"predict.camera_height = {HEIGHT}", *bindings)
+        camera = [f"hpe.predict.{name} = {getattr(CAMERA, name)}" for name in ("pitch", "roll")]
+        parsed(*camera, f"hpe.predict.camera_height = {HEIGHT}", *bindings)
         source = tmp_path / "seen.json"
         document = {"skeleton": skeleton, "keypoints": table.tolist(), "frame_rate": 10}
         intrinsics = {"focal_length": FOCAL_LENGTH.tolist(), "center": CENTER.tolist()}
@@ -223,25 +223,25 @@ NONE = "expected those of the camera that filmed: the prior knows people on the 
         (
             Camera(focal_length=1100.0, center=(500, 500)),
             f"predict: got no camera_height (metres) and no pitch (degrees), {NONE}; give "
-            '--gin_param="predict.camera_height=1.5" --gin_param="predict.pitch=10.0"',
+            '--gin_param="hpe.predict.camera_height=1.5" --gin_param="hpe.predict.pitch=10.0"',
         ),
         (
             Camera(roll=3.0),
             "predict: got no focal_length (pixels), no image_size (or center, pixels), no "
             f"camera_height (metres) and no pitch (degrees), {NONE}; give "
-            '--gin_param="predict.focal_length=1145.0" '
-            '--gin_param="predict.image_size=(1000,1000)" '
-            '--gin_param="predict.camera_height=1.5" --gin_param="predict.pitch=10.0"',
+            '--gin_param="hpe.predict.focal_length=1145.0" '
+            '--gin_param="hpe.predict.image_size=(1000,1000)" '
+            '--gin_param="hpe.predict.camera_height=1.5" --gin_param="hpe.predict.pitch=10.0"',
         ),
         (
             Camera(image_size=(1000, 1000), pitch=10.0, height=1.5),
             f"predict: got no focal_length (pixels), {NONE}; give "
-            '--gin_param="predict.focal_length=1145.0"',
+            '--gin_param="hpe.predict.focal_length=1145.0"',
         ),
         (
             Camera((1000, 1000), 1100.0, pitch=10.0, height=-1.5),
-            "predict.camera_height: got -1.5, expected metres above the floor, more than 0 and at "
-            "most 1000",
+            "hpe.predict.camera_height: got -1.5, expected metres above the floor, more than 0 and "
+            "at most 1000",
         ),
         (
             Camera((1000, 1000), 1100.0, pitch=100.0, height=1.5),
@@ -270,7 +270,7 @@ def test_a_piece_of_which_nothing_is_seen_is_refused(model):
     points[2:5] = np.nan
     message = (
         "seen.json: frames 2 to 4: got no joint that the prior has, expected some; lower "
-        "predict.min_confidence, choose another predict.person, or cut these frames out"
+        "hpe.predict.min_confidence, choose another hpe.predict.person, or cut these frames out"
     )
     with pytest.raises(UserError, match=_only(message)):
         _fit(model, _track(H36M_17, points, (0, 2, 5)))

@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from ige.data.examples import Info
 from ige.data.workers import available_cores, map_in_order, worthwhile
-from ige.errors import UserError
 from ige.files import write_text
 from ige.vox.data import shapes
+from ige.vox.data.builds import check_split
 from ige.vox.data.names import SPLITS
 from ige.vox.data.shapenet_core.layouts import Layout, Record, find_layout, missing_message
 from ige.vox.observations import Observation, Recipe, Refusal, Task, perform
@@ -102,12 +102,14 @@ class ShapenetCore(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         source = self._source or find_layout(pathlib.Path(dl_manager.manual_dir))
         records = source.index(self.builder_config.synsets)
+        by_split = {split: [r for r in records if r.split == split] for split in SPLITS}
+        for split, found in by_split.items():
+            check_split(self.name, split, len(found))
         if self._work_dir is not None:
             _start_or_go_on(self._work_dir, source.files())
         self.info.metadata.update(
             layout=source.kind, files=source.files(), models={}, refused={}, skipped=source.skipped
         )
-        by_split = {split: [r for r in records if r.split == split] for split in SPLITS}
         if self._on_beam:
             from ige.vox.data.shapenet_core.beams import Examples  # an extra
 
@@ -125,7 +127,7 @@ class ShapenetCore(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, source: Layout, records: list[Record], split: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        refused = 0
+        refused = []
         processes = worthwhile(len(records), self._processes)
         built = map_in_order(perform, self._tasks(source, records), processes)
         progress = tqdm(
@@ -138,37 +140,29 @@ class ShapenetCore(tfds.core.GeneratorBasedBuilder):
         )
         for record, result in progress:
             if isinstance(result, Refusal):
-                self._refuse(result.reason, f"{record.synset}/{record.model}: {result.text}")
-                refused += 1
-                progress.set_postfix(refused=refused)
+                refused.append((result.reason, f"{record.synset}/{record.model}: {result.text}"))
+                progress.set_postfix(refused=len(refused))
                 continue
             made = result if isinstance(result, Observation) else Observation.load(result)
             yield shapes.observed(record.synset, record.model, made)
         self._count(split, len(records), refused)
 
-    def _count(self, split: str, there: int, refused: int) -> None:
-        """Records how many models a split has.
+    def _count(self, split: str, there: int, refused: Sequence[tuple[str, str]]) -> None:
+        """Records how many models a split has, and (reason, text) of those that it has not.
 
         Raises:
             UserError: it has none.
         """
-        self.info.metadata["models"][split] = there - refused
-        if refused == there:
-            raise UserError(
-                f"shapenet_core: no models in the {split} split: {there} are there, {refused} of "
-                "them refused; get the missing files"
-            )
-
-    def _refuse(self, reason: str, text: str) -> None:
-        self.info.metadata["refused"].setdefault(reason, []).append(text)
+        check_split(self.name, split, there, [text for _, text in refused])
+        self.info.metadata["models"][split] = there - len(refused)
+        for reason, text in refused:
+            self.info.metadata["refused"].setdefault(reason, []).append(text)
 
     def _process_pipeline_result(self, pipeline_result: Any) -> None:
         """Counts what was refused on other machines; each wrote lines of [reason, text]."""
         for split, there in self._there.items():
             lines = (self._work_dir / _REFUSED.format(split)).read_text("utf-8").splitlines()
-            for reason, text in sorted(map(json.loads, lines)):
-                self._refuse(reason, text)
-            self._count(split, there, len(lines))
+            self._count(split, there, sorted(map(json.loads, lines)))
 
     def _tasks(self, source: Layout, records: list[Record]) -> Iterator[Task]:
         """Yields what there is to do; files are read as they are needed."""

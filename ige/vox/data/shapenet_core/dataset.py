@@ -10,6 +10,7 @@ import gin
 import tensorflow_datasets as tfds
 
 from ige.data.builds import check_choice, check_integer, choose_folders
+from ige.data.damage import one_line
 from ige.data.workers import available_cores
 from ige.errors import UserError
 from ige.vox.data.builds import RECORDED, ShapeDataset
@@ -49,7 +50,7 @@ class ShapenetCoreDataset(ShapeDataset):
         super().__init__(data_dir, manual_dir, generated=spec is not None)
         self._data = data
         self._recipe = recipe
-        self._synsets = tuple(sorted(synsets))
+        self._synsets = tuple(sorted(set(synsets)))
         self._processes = processes
         self._beam_options = beam_options
         self._spec = spec
@@ -87,7 +88,17 @@ class ShapenetCoreDataset(ShapeDataset):
         )
 
     def _build(self, source: Layout, folder: pathlib.Path) -> None:
-        super()._build(source, folder)
+        try:
+            super()._build(source, folder)
+        except UserError:
+            raise
+        except (ValueError, RuntimeError) as error:
+            if self._beam_options is None:
+                raise
+            raise UserError(
+                f"shapenet_core.beam_options: Apache Beam: {one_line(error)}; change the options, "
+                "or leave them out to build on this machine"
+            ) from error
         shutil.rmtree(self._work_dir, ignore_errors=True)
 
     def _download_config(self) -> tfds.download.DownloadConfig | None:
@@ -121,7 +132,7 @@ def shapenet_core(
     data_dir: str | None = None,
     manual_dir: str | None = None,
     synthetic_seed: int = 0,
-    synthetic_models: int = 1000,
+    synthetic_models: int = 2000,
 ) -> ShapenetCoreDataset:
     """Models of ShapeNetCore: solid voxels, and renderings from random views. Reads nothing yet.
 

@@ -26,7 +26,10 @@ SPLIT_FILE = "all.csv"
 BOUNDS = Bounds(archive=2**37, members=2_000_000)
 """128 GiB: a zip of tables expands to more than ten, textures included."""
 
-_MODEL = re.compile(r"(?:[^/]+/)?(\d{8})/([^/]+)/(?:models/)?(?:model|model_normalized)\.obj")
+# Ids become names of files.
+_MODEL = re.compile(
+    r"(?:[^/]+/)?(\d{8})/([\w.-]{1,200})/(?:models/)?(?:model|model_normalized)\.obj", re.ASCII
+)
 _SYNSET = "[0-9]" * 8
 _COLUMNS = ("synsetId", "modelId", "split")
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -126,7 +129,7 @@ class Layout(abc.ABC):
                 f"{', '.join(self._paths)}, which are in {self._folder}; get the missing files"
             )
         records, without = [], 0
-        for synset in synsets or self._paths:
+        for synset in sorted(set(synsets)) or self._paths:
             found = self._models(synset)
             for model in sorted(found):
                 if (synset, model) in EXCLUDED:

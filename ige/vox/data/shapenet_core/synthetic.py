@@ -23,14 +23,14 @@ class SyntheticSpec:
 
     Attributes:
         seed: other seeds give other furniture.
-        models: how many models, a half of each synset.
+        models: how many models, a half of each synset, more or less one.
 
     Raises:
         UserError: a number that is no integer or out of range.
     """
 
     seed: int = 0
-    models: int = 1000
+    models: int = 2000
 
     def __post_init__(self) -> None:
         check_integer("synthetic seed", self.seed, 0, 2**63 - 1)
@@ -38,7 +38,7 @@ class SyntheticSpec:
 
     @property
     def name(self) -> str:
-        """Names the data set in folders and reports: 'synthetic-seed0-1000'."""
+        """Names the data set in folders and reports: 'synthetic-seed0-2000'."""
         return f"synthetic-seed{self.seed}-{self.models}"
 
 
@@ -48,12 +48,11 @@ def write_synthetic(folder: pathlib.Path, spec: SyntheticSpec) -> None:
     Shows progress on a terminal.
     """
     lines = ["id,synsetId,subSynsetId,modelId,split"]
-    each = -(-spec.models // len(KINDS))
     progress = {"desc": f"generating {spec.name}", "unit": " models", "disable": None}
-    with tqdm(total=each * len(KINDS), leave=False, **progress) as bar:
+    with tqdm(total=spec.models, leave=False, **progress) as bar:
         for number, (synset, make) in enumerate(KINDS.items()):
             with zipfile.ZipFile(folder / f"{synset}.zip", "w") as archive:
-                for index in range(each):
+                for index in range((spec.models + number) // len(KINDS)):
                     rng = np.random.default_rng([spec.seed, number, index])
                     parts = normalised(make(rng))
                     colours = rng.uniform(0.15, 0.95, (len(_MATERIALS), 3))

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from ige.data.examples import Info
 from ige.data.workers import available_cores, map_in_order, worthwhile
-from ige.errors import UserError
 from ige.vox.data import shapes
+from ige.vox.data.builds import check_split
 from ige.vox.data.names import SPLITS
 from ige.vox.data.shapenet_r2n2.layouts import Layout, Record, find_layout, missing_message
 from ige.vox.observations import Refusal
@@ -64,12 +64,15 @@ class ShapenetR2n2(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         source = self._source or find_layout(pathlib.Path(dl_manager.manual_dir))
         records = source.index()
+        by_split = {split: [r for r in records if r.split == split] for split in SPLITS}
+        for split, found in by_split.items():
+            check_split(self.name, split, len(found))
         self.info.metadata.update(
             layout=source.kind, files=source.files(), models={}, refused={}, skipped=[]
         )
         return {
-            split: self._generate_examples(source, [r for r in records if r.split == split], split)
-            for split in SPLITS
+            split: self._generate_examples(source, found, split)
+            for split, found in by_split.items()
         }
 
     def _generate_examples(
@@ -79,14 +82,13 @@ class ShapenetR2n2(tfds.core.GeneratorBasedBuilder):
         processes = worthwhile(len(records), self._processes)
         read = map_in_order(read_model, _files(source, records, order), processes)
         progress = {"desc": f"shapenet_r2n2 {split}", "unit": " models", "disable": None}
-        models = 0
+        refused = []
         for result in tqdm(read, total=len(records), leave=False, **progress):
             record = order.popleft()
             if isinstance(result, Refusal):
-                names = self.info.metadata["refused"].setdefault(result.reason, [])
-                names.append(f"{record.synset}/{record.model}: {result.text}")
+                refused.append(f"{record.synset}/{record.model}: {result.text}")
+                self.info.metadata["refused"].setdefault(result.reason, []).append(refused[-1])
                 continue
-            models += 1
             yield (
                 f"{record.synset} {record.model}",
                 shapes.example(
@@ -99,12 +101,8 @@ class ShapenetR2n2(tfds.core.GeneratorBasedBuilder):
                     scale=result.grid.scale,
                 ),
             )
-        if not models:
-            raise UserError(
-                f"shapenet_r2n2: no models in the {split} split: {len(records)} are there, all of "
-                "them refused; get the missing files"
-            )
-        self.info.metadata["models"][split] = models
+        check_split(self.name, split, len(records), refused)
+        self.info.metadata["models"][split] = len(records) - len(refused)
 
 
 def _files(

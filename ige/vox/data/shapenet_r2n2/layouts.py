@@ -20,6 +20,9 @@ BOUNDS = {
 """Voxels take 64 KiB at most, and are kept in memory until the build is whole; the renderings are
 12 GB of PNG files, more than a million."""
 
+MAX_WAITING = 2**30
+"""Bytes of views that are kept in memory until all of their model are there."""
+
 _VOXEL_FILE = re.compile(rf"(?:.*/)?{VOXELS}/(\d{{8}})/([^/]+)/model\.binvox")
 _RENDERING_FILE = re.compile(rf"(?:.*/)?{RENDERINGS}/(\d{{8}})/([^/]+)/rendering/([^/]+)")
 _WANTED_FILES = frozenset((*PNG_NAMES, METADATA_NAME))
@@ -105,8 +108,9 @@ class Layout:
         A model whose views are not all there comes last, with those that are.
 
         Raises:
-            UserError: a damaged archive.
+            UserError: a damaged archive, or one whose views are not beside those of their model.
         """
+        waiting = 0
         wanted = {(record.synset, record.model): record for record in records}
         begun: dict[tuple[str, str], dict[str, bytes]] = {}
         with reading(str(self._renderings)):
@@ -117,8 +121,16 @@ class Layout:
                     continue
                 files = begun.setdefault(key, {})
                 files[match[3]] = data
+                waiting += len(data)
                 if len(files) == len(_WANTED_FILES):
+                    waiting -= sum(map(len, files.values()))
                     yield wanted.pop(key), R2n2Files(self._binvox[key], begun.pop(key))
+                elif waiting > MAX_WAITING:
+                    raise UserError(
+                        f"{self._renderings}: got {waiting:,} bytes of views of {len(begun):,} "
+                        f"models before any of these has all, expected at most {MAX_WAITING:,}; "
+                        "get it again, or pack it model by model"
+                    )
         for key, record in wanted.items():
             yield record, R2n2Files(self._binvox[key], begun.get(key, {}))
 

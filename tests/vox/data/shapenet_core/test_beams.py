@@ -30,6 +30,24 @@ def test_beam_builds_the_same(files, manual, make, tmp_path):
     assert [path.name for path in folder.iterdir()] == ["1.0.0"]
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("runner", "message"),
+    [
+        ("Nope", "Unexpected pipeline runner: Nope"),
+        ("BundleBasedDirectRunner", "The total number of generated examples is 0 for split val"),
+    ],
+)
+def test_what_beam_cannot_do_is_one_line(files, manual, make, runner, message):
+    """No such runner, and a split without a model that can be used."""
+    pytest.importorskip("apache_beam", reason="needs the extra beam")
+    files.write_zips(manual, files.entries() | {f"{files.CHAIR}/b/model.obj": b""})
+    with pytest.raises(
+        UserError, match=rf"^shapenet_core\.beam_options: Apache Beam: {message}.*; change the "
+    ):
+        make(beam_options=[f"--runner={runner}"]).prepare()
+
+
 def test_beam_is_missing(files, manual, make, monkeypatch):
     for name in ("apache_beam", "apache_beam.options.pipeline_options"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -125,6 +125,17 @@ def test_arrays_for_training(files, manual, make):
     np.testing.assert_array_equal(fewer[0].views.focal, shapes[0].views.focal[:1])
 
 
+def test_a_layout_that_is_chosen_has_a_build_of_its_own(files, manual, make):
+    files.write_zips(manual)
+    files.write_folders(manual)
+    for data, layout, config in (
+        ("auto", "zips", "32-2x16"),
+        ("folders", "folders", "folders-32-2x16"),
+    ):
+        provenance = make(data=data).provenance
+        assert (provenance["layout"], provenance["config"]) == (layout, config)
+
+
 @pytest.mark.parametrize("layout", ["folders", "version 2"])
 def test_other_layouts_give_the_same(files, manual, make, tmp_path, layout):
     if layout == "folders":
@@ -203,11 +214,30 @@ def test_a_split_without_models(files, manual, make):
     found = files.entries() | {f"{files.CHAIR}/b/model.obj": b""}
     files.write_zips(manual, found)
     message = (
-        "shapenet_core: no models in the validation split: 1 are there, 1 of them refused; get the "
+        "shapenet_core: got 1 models of the validation split that cannot be used, expected one at "
+        f"least that can; the first: {files.CHAIR}/b: has no faces; get the files again"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        make().prepare()
+
+
+def test_a_split_that_is_missing_is_missed_before_anything_is_built(files, manual, make, tmp_path):
+    files.write_zips(manual, splits=files.splits_text().replace(",val", ",train"))
+    message = (
+        "shapenet_core: got no models of the validation split, expected one at least; get the "
         "missing files"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         make().prepare()
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_a_synset_may_be_named_twice(files, manual, make):
+    models = {key: value for key, value in files.MODELS.items() if key[0] == files.CHAIR}
+    files.write_zips(manual, files.entries(models))
+    made = make(synsets=[files.CHAIR, files.CHAIR])
+    assert made.provenance["config"] == "32-2x16-03001627"
+    assert made.provenance["models"] == {"train": 1, "validation": 1, "test": 1}
 
 
 class _InterruptedError(Exception):

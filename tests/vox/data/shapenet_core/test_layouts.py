@@ -1,3 +1,5 @@
+import contextlib
+import pickle
 import re
 import zipfile
 
@@ -25,6 +27,12 @@ def test_splits(tmp_path):
         ("02691156", "b"): "validation",
         ("03001627", "c"): "test",
     }
+
+
+def test_columns_in_another_order(tmp_path):
+    path = tmp_path / "all.csv"
+    path.write_text("\ufeffsplit,modelId,synsetId\nval,a,03001627\n", encoding="utf-8")
+    assert read_splits(path) == {("03001627", "a"): "validation"}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +121,31 @@ def test_archives_in_a_folder_of_their_own(files, manual):
     layout.close()
 
 
+def test_models_of_another_synset_are_not_of_this_one(files, manual):
+    files.write_zips(
+        manual, splits=files.splits_text(files.MODELS | {(files.CHAIR, "d"): (0, "train")})
+    )
+    (manual / f"{files.TABLE}.zip").rename(manual / "table.zip")
+    with (
+        zipfile.ZipFile(manual / "table.zip") as tables,
+        zipfile.ZipFile(manual / f"{files.CHAIR}.zip", "a") as chairs,
+    ):
+        for name in tables.namelist():
+            chairs.writestr(name, tables.read(name))
+    layout = find_layout(manual)
+    assert [record.model for record in layout.index(())] == ["a", "b", "c"]
+    layout.close()
+
+
+def test_another_process_opens_the_archives_itself(files, manual):
+    files.write_zips(manual)
+    layout = find_layout(manual)
+    record = layout.index(())[0]
+    with contextlib.closing(pickle.loads(pickle.dumps(layout))) as other:
+        assert other.read(record) == layout.read(record)
+    layout.close()
+
+
 def test_models_that_are_published_as_broken_are_skipped(files, manual):
     excluded = "4a32519f44dc84aabafe26e2eb69ebf4"
     models = files.MODELS | {("04090263", excluded): ((0.5, 0.5, 0.5), "train")}
@@ -120,6 +153,18 @@ def test_models_that_are_published_as_broken_are_skipped(files, manual):
     layout = find_layout(manual)
     assert excluded not in [record.model for record in layout.index(())]
     assert layout.skipped == [f"04090263/{excluded}: published as empty or broken"]
+    layout.close()
+
+
+def test_ids_that_could_not_name_a_file(files, manual):
+    names = ("x" * 201, "\u00e9")
+    models = files.MODELS | {(files.CHAIR, name): ((0.5, 0.5, 0.5), "train") for name in names}
+    files.write_zips(manual, files.entries(models), files.splits_text(models))
+    layout = find_layout(manual)
+    assert {record.model for record in layout.index(())} == {"a", "b", "c", "d"}
+    assert layout.skipped == [
+        f"2 of {files.CHAIR} that all.csv has and zips have not, the first {names[0]}"
+    ]
     layout.close()
 
 

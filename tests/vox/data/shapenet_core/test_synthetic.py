@@ -38,6 +38,29 @@ def test_furniture_fills_shapenets_frame_and_differs(synset):
     assert len(seen) == 50
 
 
+@pytest.mark.parametrize("synset", KINDS)
+def test_files_have_all_parts(synset):
+    parts = normalised(KINDS[synset](np.random.default_rng(0)))
+    mesh = read_obj(obj_text(parts).encode(), {})
+    volume = sum(closed(part).volume for part in parts)
+    assert closed(mesh).volume == pytest.approx(volume, rel=1e-3)
+
+
+def test_no_model_is_there_twice(tmp_path):
+    """Nor in two splits, then."""
+    write_synthetic(tmp_path, SyntheticSpec(models=200))
+    models = []
+    for path in sorted(tmp_path.glob("*.zip")):
+        with zipfile.ZipFile(path) as archive:
+            models += [archive.read(name) for name in archive.namelist() if name.endswith(".obj")]
+    assert len(models) == len(set(models)) == 200
+
+
+def test_an_odd_number_of_models(tmp_path):
+    write_synthetic(tmp_path, SyntheticSpec(models=21))
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 21
+
+
 def test_files_are_the_same_every_time(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -54,5 +77,6 @@ def test_files_are_the_same_every_time(tmp_path):
     with zipfile.ZipFile(tmp_path / "one" / "03001627.zip") as archive:
         names = archive.namelist()
         assert len(names) == 20
+        assert {entry.date_time[:3] for entry in archive.infolist()} == {(1980, 1, 1)}
         mesh = read_obj(archive.read(names[0]), {"model.mtl": archive.read(names[1])})
     assert 2 <= len(np.unique(mesh.colours, axis=0)) <= 3

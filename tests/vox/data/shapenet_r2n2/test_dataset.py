@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from ige.errors import UserError
+from ige.vox.data.shapenet_r2n2 import layouts
 from ige.vox.data.shapenet_r2n2.layouts import split_names
 from ige.vox.data.shapes import stack
-from ige.vox.r2n2 import read_metadata
+from ige.vox.observations import Refusal
+from ige.vox.r2n2 import R2n2Files, read_metadata, read_model
 from ige.vox.views import FOV, focal_length
 
 SPLITS = {"train": list("abcdefg"), "validation": ["h"], "test": ["i", "j"]}
@@ -58,11 +60,18 @@ def test_folders_give_the_same(files, whole, manual, make, tmp_path):
     assert made.shapes("test")[1].pngs == tuple(files.png("j", view) for view in range(24))
 
 
+def test_models_are_split_by_their_ids(files, manual, make):
+    """Whatever order the archives have."""
+    files.write_archives(manual, files.entries(files.MODELS[::-1]))
+    assert listed(make()) == SPLITS
+
+
 def test_published_splits():
     """80 % rounded down, as in the published code; a tenth of it, rounded up, is held out."""
     names = split_names(6778)  # chairs
     assert names.index("test") == int(0.8 * 6778)
     assert names.count("validation") == 543
+    assert split_names(6) == ["train"] * 3 + ["validation"] + ["test"] * 2
     assert names == sorted(names, key=("train", "validation", "test").index)
 
 
@@ -127,11 +136,50 @@ def test_refused_models_are_counted(files, whole, manual, make, capsys):
         "has an image that cannot be read": [f"{files.CHAIR}/e", f"{files.CHAIR}/f"],
         "has cameras that cannot be read": [f"{files.CHAIR}/i"],
     }
-    assert "00.png" not in str(refused)
     assert refused["has no full set of views"] == [
         f"{files.CHAIR}/a: has no full set of views: 07.png is missing"
     ]
     assert capsys.readouterr().err.count("; refused ") == 6
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"<html>", "07.png: not a PNG file"),
+        (None, "07.png: got 100 x 100 pixels, expected 137"),
+    ],
+)
+def test_images_are_refused_by_name(files, data, message):
+    images = {f"{view:02d}.png": files.png("a", view) for view in range(24)}
+    images["07.png"] = files.png("a", 7, size=100) if data is None else data
+    images["rendering_metadata.txt"] = files.metadata()
+    refusal = read_model(R2n2Files(files.write_binvox(files.grid("a")), images))
+    reason = "has an image that cannot be read"
+    assert refusal == Refusal(reason, f"{reason}: {message}")
+
+
+def test_views_that_are_not_beside_each_other(files, whole, manual, make, monkeypatch):
+    """Those of a model wait for the last; no more than a bound are kept waiting."""
+    renderings = dict(sorted(whole["ShapeNetRendering"].items(), key=lambda item: item[0][-20:]))
+    files.write_archives(manual, {**whole, "ShapeNetRendering": renderings})
+    # The training models' views, less those of one that is whole with its last file.
+    most = sum(
+        len(data)
+        for name, data in whole["ShapeNetRendering"].items()
+        if re.search(r"/[a-g]/rendering/(\d\d\.png|rendering_metadata)", name)
+    )
+    monkeypatch.setattr(layouts, "MAX_WAITING", most)
+    assert make().shapes("train")[0].pngs == tuple(files.png("a", view) for view in range(24))
+    monkeypatch.setattr(layouts, "MAX_WAITING", most // 2)
+    with pytest.raises(UserError, match=r"models before any of these has all, expected at most "):
+        make(data_dir=str(manual / "other")).prepare()
+
+
+def test_no_more_waits_than_the_views_of_one_model(files, whole, manual, make, monkeypatch):
+    files.write_archives(manual, whole)
+    largest = max(sum(len(files.png(m, view)) for view in range(24)) for m in files.MODELS)
+    monkeypatch.setattr(layouts, "MAX_WAITING", largest + len(files.metadata()))
+    make().prepare()
 
 
 @pytest.mark.parametrize(
@@ -141,6 +189,7 @@ def test_refused_models_are_counted(files, whole, manual, make, capsys):
         b"0 25 0 1\n" * 24,
         b"0 25 0 nan 25\n" * 24,
         b"0 25 0 0 25\n" * 24,
+        b"0 25 0 101 25\n" * 24,
         b"0 90 0 1 25\n" * 24,
         b"0 25 5 1 25\n" * 24,
         b"0 25 x 1 25\n" * 24,
