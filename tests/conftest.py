@@ -30,6 +30,15 @@ def real_data() -> pathlib.Path:
     return pathlib.Path(folder).resolve()
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """A browser without a window: see `pages`."""
+    from pages import launched  # which only few tests need
+
+    with launched() as browser:
+        yield browser
+
+
 @pytest.fixture(scope="session")
 def tiny() -> list[str]:
     """Bindings of a generated data set that is built in a second: short recordings."""

@@ -1,17 +1,15 @@
 """The page of moving skeletons: what is in the file, and what a browser makes of it."""
 
 import base64
-import contextlib
-import html.parser
 import json
 import pathlib
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pages
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
 from ige.hpe.motion import COLOURS, Motion
 from ige.hpe.skeleton import Skeleton, get_skeleton
@@ -21,16 +19,8 @@ SKELETON = get_skeleton("h36m_17")
 FRAMES = 200
 LABELS = [f"f{step}" for step in range(FRAMES)]
 DESCENT_FRAMES = 12
+OF_PLOTLY = "willReadFrequently"  # of a warning about what plotly.js does
 ITERATES = ["first guess", "step 1", "step 2: result"]
-WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-QUIET = [
-    "--disable-gpu-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def _person() -> np.ndarray:
@@ -241,64 +231,21 @@ def test_nothing_is_moving(tmp_path):
     assert "Plotly.addFrames('plot'" not in text
 
 
-class _Elements(html.parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.found: list[tuple[str, dict]] = []
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-
-
 def test_text_is_escaped_and_nothing_is_loaded(tmp_path):
     evil = "</script><script src='https://example.org'>$title ${x} {plot_id}"
     pose = _person()[np.newaxis].repeat(2, axis=0)
     motion = Motion(evil, pose, SKELETON)
     write_viewer(tmp_path / "evil.html", [motion], evil, [evil, evil], step_name=evil)
-    elements = _Elements()
-    elements.feed((tmp_path / "evil.html").read_text("utf-8"))
-    assert [tag for tag, _ in elements.found].count("script") == 4
-    assert not [tag for tag, attributes in elements.found if {"src", "href"} & set(attributes)]
-    assert ("meta", {"charset": "utf-8"}) in elements.found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        pytest.skip(f"needs a browser: none of {', '.join(names)} is installed")
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", *WEBGL, *QUIET]
-        browser = playwright.chromium.launch(executable_path=program, args=options)
-        yield browser
-        browser.close()
-
-
-@contextlib.contextmanager
-def _opened(browser: Browser, path: pathlib.Path, width: int, height: int) -> Iterator[Page]:
-    """The page; fails if it asks for another file, or says something that plotly.js does not."""
-    said, asked = [], []
-    page = browser.new_page(viewport={"width": width, "height": height})
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    _open(page, path)
-    yield page
-    page.close()
-    assert asked == [path.as_uri()]
-    assert [text for text in said if "willReadFrequently" not in text] == []
+    found = pages.elements(tmp_path / "evil.html")
+    assert [tag for tag, _ in found].count("script") == 4
+    assert not [tag for tag, attributes in found if {"src", "href"} & set(attributes)]
+    assert ("meta", {"charset": "utf-8"}) in found
 
 
 @pytest.fixture(scope="module")
 def opened(browser, path) -> Iterator[Page]:
-    with _opened(browser, path, 1280, 800) as page:
+    with pages.opened(browser, path, 1280, 800, OF_PLOTLY) as page:
         yield page
-
-
-def _open(page: Page, path: pathlib.Path) -> None:
-    page.goto(path.as_uri())
-    page.wait_for_function("document.querySelector('output').textContent !== ''")
 
 
 def _drawn(page: Page, trace: int) -> np.ndarray:
@@ -425,7 +372,7 @@ def test_play_pause_and_the_end(opened):
 
 def test_a_telephone_shows_everything_upright_and_turned(browser, path):
     page = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True)
-    _open(page, path)
+    pages.show(page, path)
     for width, height in ((390, 844), (844, 390)):
         page.set_viewport_size({"width": width, "height": height})
         # Scene and panel: one above the other, then beside each other.
@@ -446,7 +393,7 @@ def test_step_slider_moves_the_prediction_and_its_projection(browser, descent_pa
     """On a telephone: there the sliders have the least room."""
     truth, guesses, observed, projected = _descent()
     whole, centre = _bones(SKELETON, "centre", "left", "right"), _bones(SKELETON, "centre")
-    with _opened(browser, descent_path, 390, 844) as page:
+    with pages.opened(browser, descent_path, 390, 844, OF_PLOTLY) as page:
         frames, steps = page.locator("input").all()
         labels = page.locator("output")
 
@@ -480,7 +427,7 @@ def test_parts_are_chosen_from_a_list_and_the_slider_goes_along_one(browser, tmp
     path = tmp_path / "parts.html"
     parts = {"to the middle": 101, "onwards": 99}
     write_viewer(path, _motions()[:1], "In parts", LABELS, parts=parts)
-    with _opened(browser, path, 390, 844) as page:
+    with pages.opened(browser, path, 390, 844, OF_PLOTLY) as page:
         label, slider, choice = (page.locator(name) for name in ("output", "input", "select"))
 
         def check(step, first, last):

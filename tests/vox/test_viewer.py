@@ -1,20 +1,18 @@
 """The page of voxel grids: what is in the file, and what a browser makes of it."""
 
 import base64
-import contextlib
-import html.parser
 import io
 import json
 import pathlib
 import re
-import shutil
 import zlib
 from collections.abc import Iterator
 
 import numpy as np
+import pages
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
 from ige.vox.grids import cell_centres
 from ige.vox.rendering import render
@@ -24,15 +22,6 @@ from ige.vox.views import FOV, Views, look_at_origin
 
 SIZE = 32
 STEPS = ["first guess", "step 1: result"]
-WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-QUIET = [
-    "--disable-gpu-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def _box(*ends: tuple[float, float]) -> np.ndarray:
@@ -121,61 +110,23 @@ def test_a_fine_grid_is_a_small_file(tmp_path):
     assert (tmp_path / "ball.html").stat().st_size < 200_000
 
 
-class _Elements(html.parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.found: list[tuple[str, dict]] = []
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-
-
 def test_text_is_escaped_and_nothing_is_loaded(tmp_path):
     evil = "</script><script src='https://example.org'>$title ${x} {id}"
     scene = Scene(evil, np.zeros((8, 8, 3), np.uint8), _view(0.0), np.ones((1, 4, 4, 4), bool))
     write_viewer(tmp_path / "evil.html", [scene], evil, 0.5, [evil])
-    elements = _Elements()
-    elements.feed((tmp_path / "evil.html").read_text("utf-8"))
-    assert [tag for tag, _ in elements.found].count("script") == 2
-    assert not [tag for tag, attributes in elements.found if {"src", "href"} & set(attributes)]
-    assert ("meta", {"charset": "utf-8"}) in elements.found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        pytest.skip(f"needs a browser: none of {', '.join(names)} is installed")
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", *WEBGL, *QUIET]
-        browser = playwright.chromium.launch(executable_path=program, args=options)
-        yield browser
-        browser.close()
+    found = pages.elements(tmp_path / "evil.html")
+    assert [tag for tag, _ in found].count("script") == 2
+    assert not [tag for tag, attributes in found if {"src", "href"} & set(attributes)]
+    assert ("meta", {"charset": "utf-8"}) in found
 
 
 @pytest.fixture
 def opened(browser, path) -> Iterator[Page]:
     """The page, in a window of two panels of 300 pixels; fails if it asks for another file, or if
     it says anything."""
-    with _opened(browser, path) as page:
+    # What is excused is the browser's, of drawing without a GPU.
+    with pages.opened(browser, path, 800, 480, "GPU stall", ("data:", "blob:")) as page:
         yield page
-
-
-@contextlib.contextmanager
-def _opened(browser: Browser, path: pathlib.Path) -> Iterator[Page]:
-    said, asked = [], []
-    page = browser.new_page(viewport={"width": 800, "height": 480})
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(path.as_uri())
-    page.wait_for_function("document.querySelector('output').textContent !== ''")
-    yield page
-    page.close()
-    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
-    # Of drawing without a GPU, which is the browser's.
-    assert [text for text in said if "GPU stall" not in text] == []
 
 
 def _seen(page: Page, panel: int) -> np.ndarray:
