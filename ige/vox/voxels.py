@@ -6,14 +6,15 @@ published grids, but between the surfaces themselves instead of between the cell
 which would make every object half a cell thicker. It needs neither closed surfaces nor normals.
 
 What is too thin to have a centre inside, a sheet or the leg of a chair, keeps the cells in which
-lines meet it: those that have no solid cell at either side or, for the lines that coarse grids have
-between the centres too, none beside them. Nothing thicker than 1/128 is missed, and solids do not
-grow.
+lines meet it, in coarse grids also lines between the centres: where none of the eight centres
+around the point is solid. Nothing thicker than 1/128 is missed, and solids do not grow: a plane
+through a point has one of the eight on either side.
 """
+
+import itertools
 
 import numpy as np
 import trimesh
-from scipy import ndimage
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from ige.vox.grids import cell_centres, cell_of
@@ -111,34 +112,40 @@ def _thin(solid: np.ndarray, lines: list[tuple[np.ndarray, ...]], fold: int) -> 
     """
     resolution = len(solid)
     thin = np.zeros_like(solid)
-    near = ndimage.binary_dilation(solid)
     for axis, (row, column, at) in enumerate(lines):
-        line = (row // fold, column // fold)
-        cell = cell_of(at, resolution).clip(0, resolution - 1)
-        alone = ~np.moveaxis(near, axis, -1)[*line, cell]
-        alone |= _central(row, column, fold) & ~_beside(np.moveaxis(solid, axis, -1), *line, at)
-        np.moveaxis(thin, axis, -1)[line[0][alone], line[1][alone], cell[alone]] = True
+        places = ((row + 0.5) / fold, (column + 0.5) / fold, (at + 0.5) * resolution)
+        alone = ~_any_around(np.moveaxis(solid, axis, -1), places)
+        cell = cell_of(at[alone], resolution).clip(0, resolution - 1)
+        np.moveaxis(thin, axis, -1)[row[alone] // fold, column[alone] // fold, cell] = True
     return thin
+
+
+def _any_around(solid: np.ndarray, places: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Returns of which points (n,) bool a centre around them is that of a solid cell: of the eight,
+    or of those between which the point is where it is in line with some.
+
+    Args:
+        solid: (R, R, R) bool.
+        places: of each axis (n,), counted in cells: i + .5 is the centre of cell i.
+    """
+    padded = np.pad(solid, 1)
+    flat = padded.ravel()
+    first = np.zeros(len(places[0]), np.int64)
+    steps = []
+    for place, size in zip(places, padded.shape, strict=True):
+        place = (place + 0.5).clip(0, size - 1)
+        first = first * size + np.floor(place).astype(np.int64)
+        steps.append(place % 1 > 0)
+    strides = (padded.shape[1] * padded.shape[2], padded.shape[2], 1)
+    found = np.zeros(len(first), bool)
+    for corner in itertools.product((0, 1), repeat=3):
+        shifts = (
+            far * stride * step for far, stride, step in zip(corner, strides, steps, strict=True)
+        )
+        found |= flat[first + sum(shifts)]
+    return found
 
 
 def _central(row: np.ndarray, column: np.ndarray, fold: int) -> np.ndarray:
     """Returns which lines (n,) bool run through the centres of cells."""
     return (row % fold == fold // 2) & (column % fold == fold // 2)
-
-
-def _beside(solid: np.ndarray, row: np.ndarray, column: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Returns which crossings (n,) bool have a solid cell at either side, on their own line.
-
-    Args:
-        solid: (R, R, R) bool, the axis of the lines last.
-        row: (n,) index of the cells that the line of a crossing runs through, along the first axis.
-        column: (n,) the same along the second.
-        at: (n,) coordinate of the crossing.
-    """
-    resolution = len(solid)
-    before = cell_of(at - 0.5 / resolution, resolution)
-    beside = np.zeros(len(at), bool)
-    for cell in (before, before + 1):
-        inside = (cell >= 0) & (cell < resolution)
-        beside |= inside & solid[row, column, cell.clip(0, resolution - 1)]
-    return beside

@@ -38,7 +38,26 @@ def test_the_cells_of_a_sphere(sphere):
     c = cell_centres(32)
     radius = np.sqrt(c[:, None, None] ** 2 + c[:, None] ** 2 + c**2)
     assert solid[radius < 0.398].all()
-    assert not solid[radius > 0.401 + 0.5 * math.sqrt(3) / 32].any()
+    assert not solid[radius > 0.401].any()
+
+
+@pytest.mark.parametrize("resolution", [16, 32, 43, 128])
+@pytest.mark.parametrize("side", [0.5, 0.53, 0.56, 0.6])
+def test_a_box_is_the_cells_whose_centres_are_inside(cube, side, resolution):
+    """Also where its edges end between centres, next to cells that no solid one shares a face
+    with."""
+    solid = voxelise(cube._replace(vertices=cube.vertices / 0.75 * side), resolution)
+    inside = np.abs(cell_centres(resolution)) <= side / 2
+    np.testing.assert_array_equal(solid, np.einsum("i,j,k->ijk", *[inside] * 3) > 0)
+
+
+def test_a_leg_too_thin_for_a_centre_reaches_the_top_it_carries(cube):
+    """Of .02, between the lines through the centres of cells of 1/16; the top begins at .26."""
+    box = cube.vertices / 0.75
+    top = cube._replace(vertices=box * (0.5, 0.2, 0.5) + (0, 0.36, 0))
+    leg = cube._replace(vertices=box * (0.02, 0.6, 0.02) + (0.13, -0.04, 0.13))
+    solid = voxelise(joined(top, leg), 16)
+    np.testing.assert_array_equal(np.flatnonzero(solid[10, :, 10]), np.arange(2, 15))
 
 
 @pytest.mark.parametrize("permutation", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])

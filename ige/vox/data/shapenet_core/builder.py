@@ -65,8 +65,11 @@ class ShapenetCore(tfds.core.GeneratorBasedBuilder):
         **kwargs: of tfds.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "One example per model."}
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES = {
+        "2.0.0": "Cells that only an edge of a solid touches are empty.",
+        "1.0.0": "One example per model.",
+    }
     BUILDER_CONFIGS = [ShapenetCoreConfig(Recipe(resolution)) for resolution in (32, 64, 128, 256)]
     # tfds 4.9.10 finds this path with importlib_resources, which it does not require.
     code_path = tfds.core.Path(__file__)
