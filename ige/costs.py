@@ -7,10 +7,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+# What normalisation layers measure instead of learning it.
+_STATISTICS = {"moving_mean", "moving_variance", "mean", "variance", "count"}
+
 
 def count_parameters(model: keras.Model) -> int:
-    """Returns the number of trainable parameters."""
-    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    """Returns the number of parameters, also of those layers that are frozen, without statistics of
+    normalisation."""
+    counted = (weight for weight in model.weights if weight.name not in _STATISTICS)
+    return sum(int(np.prod(weight.shape)) for weight in counted)
 
 
 def count_flops(model: keras.Model, input_spec: dict[str, keras.layers.InputSpec]) -> int:

@@ -11,6 +11,7 @@ from ige.hpe.energies import ConsistencyEnergy, FeasibilityEnergy
 from ige.hpe.models.baseline import NormClippedDense, get_baseline_inference
 from ige.hpe.models.ige import get_ige_inference
 from ige.hpe.skeleton import get_skeleton
+from ige.layers import InferenceMode
 from ige.unroll import UnrolledSGD
 
 SPEC = {"x": keras.layers.InputSpec(shape=(3, 2), dtype="float32")}
@@ -24,9 +25,17 @@ def network():
     return keras.Model({"x": inputs}, keras.layers.Dense(4)(x))
 
 
-def test_parameters_are_those_that_are_trained():
+def test_parameters_are_without_statistics():
     """6 x 10 weights, 10 scales, 10 offsets, 10 x 4 weights and 4 biases; no moving statistics."""
     assert count_parameters(network()) == 60 + 20 + 40 + 4
+
+
+def test_frozen_parameters_count_too():
+    frozen = network()
+    frozen.trainable = False
+    inputs = keras.Input((3, 2), name="x")
+    whole = keras.Model({"x": inputs}, keras.layers.Dense(5)(InferenceMode(frozen)({"x": inputs})))
+    assert count_parameters(whole) == 60 + 20 + 40 + 4 + 20 + 5
 
 
 def test_flops_of_a_prediction():

@@ -92,8 +92,9 @@ def test_parameters_of_the_published_network():
         return UnrolledSGD(energy, 4, **options)
 
     perceptrons = sum((features + 1) * 256 + (256 + 1) * 8 for features in (120, 496))
-    model = build(published_base, published_optimizer)
-    assert count_parameters(model) == 43_824 + perceptrons + 3 == 206_147
+    for freeze_base in (False, True):
+        model = build(published_base, published_optimizer, freeze_base=freeze_base)
+        assert count_parameters(model) == 43_824 + perceptrons + 3 == 206_147
 
 
 def test_feasibility_is_told_the_hips():
