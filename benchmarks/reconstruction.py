@@ -47,7 +47,7 @@ def _network(config: str, batch_size: int | None) -> tuple[Any, dict, Any, int]:
         "rotation": ((3, 3), "float32"),
         "centre": ((3,), "float32"),
         "focal": ((), "float32"),
-        "side": ((), "float32"),
+        "planes": ((2,), "float32"),
     }
     inputs = {
         name: keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in shapes.items()
@@ -55,12 +55,10 @@ def _network(config: str, batch_size: int | None) -> tuple[Any, dict, Any, int]:
     spec = keras.layers.InputSpec(shape=(resolution,) * 3, dtype="float32")
     model = keras.Model(inputs, trained["inference_fn"](inputs, spec))
 
-    from ige.vox.views import random_views
+    from ige.vox.views import from_grid, random_views
 
     rng = np.random.default_rng(0)
-    views = random_views("benchmark", batch)._asdict()
-    examples = {name: field.astype(np.float32) for name, field in views.items()}
-    examples["side"] = np.ones(batch, np.float32)
+    examples = from_grid(random_views("benchmark", batch))._asdict()
     examples["image"] = rng.integers(0, 256, (batch, *shapes["image"][0]), np.uint8)
     examples["silhouette"] = rng.random((batch, *shapes["silhouette"][0])) < 0.5
     labels = rng.random((batch, *spec.shape)) < 0.05

@@ -204,7 +204,10 @@ def predict(config_name: str, source: str | None = None, output: str | None = No
             "`predict`; `--command=list` shows the configs"
         )
     if source is None:
-        raise UserError("--input: got none, expected a file or folder, such as --input=poses.json")
+        raise UserError(
+            "--input: got none, expected a file or folder, such as --input=poses.json or "
+            "--input=chair.png"
+        )
     if not pathlib.Path(source).exists():
         raise UserError(f"--input: no such file or folder: {source}")
     folder = pathlib.Path(output or f"{pathlib.Path(source).stem}-3d").expanduser()

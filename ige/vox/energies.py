@@ -14,7 +14,8 @@ import keras
 import tensorflow as tf
 
 from ige.errors import UserError
-from ige.vox.resampling import EMPTY, Cameras, nearest, to_frustum
+from ige.vox.resampling import EMPTY, nearest, to_frustum
+from ige.vox.views import Cameras
 
 
 def visible(logits: tf.Tensor) -> tf.Tensor:
@@ -55,9 +56,15 @@ class _Pyramid(keras.layers.Layer):
             )
             for scale, (size, stride) in enumerate(windows)
         ]
-        options["kernel_initializer"] = keras.initializers.VarianceScaling(init_scale)
         self.outputs = [
-            keras.layers.Conv2D(num_outputs, 1, name=f"outputs_{scale}", **options)
+            keras.layers.Conv2D(
+                num_outputs,
+                1,
+                # Of its own: a shared one would draw the same values for all.
+                kernel_initializer=keras.initializers.VarianceScaling(init_scale),
+                name=f"outputs_{scale}",
+                **options,
+            )
             for scale in range(len(windows))
         ]
 
@@ -86,7 +93,8 @@ class _Term(keras.layers.Layer):
     grid to a side, each further one two of that before.
 
     With the stride of the grids' resolution over 32, the cost of the convolutions of realism grows
-    with its square, that of consistency not at all.
+    with its square; of those of consistency only the first over the image, which is made once for
+    all steps, costs more.
 
     Args:
         hidden_units: softplus units of each scale.
@@ -239,7 +247,7 @@ class ConsistencyEnergy(_Term):
         rotation_shape=None,
         centre_shape=None,
         focal_shape=None,
-        side_shape=None,
+        planes_shape=None,
     ):
         stride = self._options["stride"]
         if logits_shape[1] % stride:
@@ -257,9 +265,9 @@ class ConsistencyEnergy(_Term):
         self.rays = self._pyramid([(3, 1), *self._windows[1:]], "rays")
         self.rays.build((logits_shape[0], rays, rays, rays + 1))
 
-    def call(self, logits, observed, silhouette, rotation, centre, focal, side):
+    def call(self, logits, observed, silhouette, rotation, centre, focal, planes):
         """(batch, x, y, z), what `observe` returns, the camera -> (batch,)."""
-        logits = self._in_frustum(logits, Cameras(rotation, centre, focal, side))
+        logits = self._in_frustum(logits, Cameras(rotation, centre, focal, planes))
         seen = visible(logits)
         cells = tf.sigmoid(logits / self.temperature)
         maps = tf.concat([cells, seen[..., tf.newaxis]], axis=-1)

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ige.data.damage import reading
 from ige.errors import UserError
-from ige.vox.data.shapes import before_white
+from ige.vox.data.shapes import SOLID, before_white
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """Of the files of a folder that are taken for images."""
@@ -21,7 +21,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 FEWEST_PIXELS = 16
 """Along the longer side of an object."""
 
-_SOLID = 128  # alpha
 _DARKEST_WHITE = 236  # of a ground that a JPEG file may have stained
 _WHITE_BORDER = 0.75  # share of the pixels along the edge
 _SPECK = 0.01  # share of the largest part
@@ -83,9 +82,9 @@ def read_photo(path: pathlib.Path, size: int, reframe: bool | None = None) -> Ph
         UserError: it is no image, shows nothing, or not what is object and what is ground.
     """
     rgba, has_alpha = _read(path)
-    solid = np.asarray(rgba.getchannel("A")) >= _SOLID
+    solid = np.asarray(rgba.getchannel("A")) >= SOLID
     if not solid.any():
-        ground = "transparent" if has_alpha else "white"
+        ground = "transparent, by half or more" if has_alpha else "white"
         raise UserError(f"{path}: all of it is {ground}, expected an object")
     rows, columns = np.nonzero(solid)
     top, left, bottom, right = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
@@ -110,10 +109,14 @@ def read_photo(path: pathlib.Path, size: int, reframe: bool | None = None) -> Ph
     corner = [round(along - side / 2) for along in middle]
     # What is beyond the image is transparent.
     window = rgba.crop((*corner, *(along + side for along in corner)))
+    if window.getchannel("A").getextrema()[1] < SOLID:
+        raise UserError(
+            f"{path}: {note} show no object; leave vox.predict.reframe out, or set it to True"
+        )
     small = window.resize((size, size), Image.Resampling.BICUBIC)
     note = f"{path.name}: {'alpha channel' if has_alpha else 'white ground'}, {note}"
     array = np.asarray(small)
-    return Photo(path.stem, before_white(array), array[..., 3] >= _SOLID, note)
+    return Photo(path.stem, before_white(array), array[..., 3] >= SOLID, note)
 
 
 def _read(path: pathlib.Path) -> tuple[Image.Image, bool]:
@@ -127,6 +130,11 @@ def _read(path: pathlib.Path) -> tuple[Image.Image, bool]:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(path, formats=FORMATS) as file:
+                if file.mode.startswith(("I", "F")):
+                    raise UserError(
+                        f"{path}: got pixels of type {file.mode}, expected 8 bits for each "
+                        "channel; convert it"
+                    )
                 has_alpha = file.has_transparency_data
                 rgba = ImageOps.exif_transpose(file).convert("RGBA")
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -137,15 +145,16 @@ def _read(path: pathlib.Path) -> tuple[Image.Image, bool]:
             raise UserError(
                 f"{path}: not an image, expected one of {', '.join(FORMATS)}; convert it"
             ) from None
-    if has_alpha and rgba.getchannel("A").getextrema()[0] < _SOLID:
+    if has_alpha and rgba.getchannel("A").getextrema()[0] < SOLID:
         return rgba, True
     colours = np.asarray(rgba)[..., :3]
     white = (colours >= _DARKEST_WHITE).all(axis=-1)
     border = np.concatenate([white[0], white[-1], white[:, 0], white[:, -1]])
     if border.mean() < _WHITE_BORDER:
         raise UserError(
-            f"{path}: {border.mean():.0%} of its edge is white and nothing of it is transparent, "
-            "expected an object before white, or cut out; remove the background"
+            f"{path}: {border.mean():.0%} of its edge is white ({_DARKEST_WHITE} or more of 255) "
+            "and nothing of it is transparent, expected an object before white, or cut out; remove "
+            "the background"
         )
     rgba.putalpha(Image.fromarray(np.where(_without_specks(~white), 255, 0).astype(np.uint8)))
     return rgba, False

@@ -33,7 +33,8 @@ _EACH = 2
 _CHOSEN = "chosen"
 # Of a panel; rendered at twice that, for smooth edges.
 _PIXELS = 256
-_OTHER_SIDE = math.radians(130)
+_TURN = 130
+_TURNED = f"turned by {_TURN}\N{DEGREE SIGN}"
 # Inches.
 _LABEL, _PANEL, _HEADING, _GAP = 1.3, 1.2, 0.62, 0.06
 _LETTERS = 18
@@ -66,7 +67,8 @@ class Example:
     @property
     def camera(self) -> Views:
         """The camera of the view, in the frame of the grid."""
-        return Views(*(field[self.view] for field in self.shape.cameras))
+        cameras = self.shape.cameras
+        return Views(*(getattr(cameras, field)[self.view] for field in Views._fields))
 
 
 def draw(
@@ -102,14 +104,11 @@ def draw(
         shape, view = shapes[row // views], row % views
         found = outputs.probabilities(whole, _inputs(shape, view))[0]
         examples.append(Example(rank, shape, view, found > threshold))
-    title = (
-        f"{split}: mean IoU {100 * overlaps.mean():.1f} % of {len(overlaps):,} views, "
-        f"cells solid above {threshold:.3g}"
-    )
-    figure = draw_examples(examples, title)
+    title = f"{split}: mean IoU {100 * overlaps.mean():.1f} % of {len(overlaps):,} views"
+    figure = draw_examples(examples, f"{title}, cells solid above {threshold:.3g}")
     save(figure, folder / "shapes.png")
     scenes = [example.scene for example in examples]
-    write_viewer(folder / "viewer.html", scenes, f"Shapes of the split {split}", threshold, steps)
+    write_viewer(folder / "viewer.html", scenes, title, threshold, steps)
     return Pictures([folder / "shapes.png", folder / "viewer.html"], [figure])
 
 
@@ -138,7 +137,6 @@ def _inputs(shape: Shape, view: int) -> dict[str, np.ndarray]:
     """Returns a batch of one view."""
     inputs = {"image": shape.image(view), "silhouette": shape.silhouette(view)}
     inputs |= {name: field[view] for name, field in shape.cameras._asdict().items()}
-    inputs["side"] = np.float32(shape.scale)
     return {name: np.asarray(value)[np.newaxis] for name, value in inputs.items()}
 
 
@@ -169,7 +167,7 @@ def _rows_at(overlaps: np.ndarray, share: float, views: int) -> list[int]:
 @matplotlib.rc_context(_STYLE)
 def draw_examples(examples: Sequence[Example], title: str) -> Figure:
     """Draws a row for each of at least one example: the image, prediction and truth from the camera
-    of the image, and both from the other side."""
+    of the image, and both turned about the upright axis."""
     width, height = _LABEL + 5 * _PANEL + _GAP, _HEADING + len(examples) * _PANEL
     figure = Figure(figsize=(width, height))
 
@@ -181,7 +179,7 @@ def draw_examples(examples: Sequence[Example], title: str) -> Figure:
     for column, name in enumerate(names):
         x = _LABEL + (column + 0.5) * _PANEL
         text(x, height - _HEADING + 0.04, name, ha="center", va="bottom")
-    for column, name in ((2, "from the same side"), (4, "from the other side")):
+    for column, name in ((2, "from the same side"), (4, _TURNED)):
         x = _LABEL + column * _PANEL
         text(x, height - _HEADING + 0.18, name, ha="center", va="bottom", fontweight="bold")
     for row, example in enumerate(examples):
@@ -217,8 +215,8 @@ def _panels(example: Example) -> list[np.ndarray]:
 
 
 def _behind(view: Views) -> Views:
-    """Returns the camera of a view, moved about the upright axis to the other side."""
-    cos, sin = math.cos(_OTHER_SIDE), math.sin(_OTHER_SIDE)
+    """Returns the camera of a view, moved about the upright axis."""
+    cos, sin = math.cos(math.radians(_TURN)), math.sin(math.radians(_TURN))
     turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
     return Views(view.rotation @ turn.T, turn @ view.centre, view.focal)
 

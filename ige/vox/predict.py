@@ -19,7 +19,7 @@ from ige.vox.binvox import Binvox, write_binvox
 from ige.vox.photos import Photo, find_photos, read_photo
 from ige.vox.surfaces import smooth_mesh
 from ige.vox.viewer import Scene, write_viewer
-from ige.vox.views import DISTANCE, ELEVATIONS, FOV, Views, look_at_origin
+from ige.vox.views import DISTANCE, ELEVATIONS, FOV, Views, from_grid, look_at_origin
 
 _PUBLISHED_THRESHOLD = 0.4
 _ELEVATION = sum(ELEVATIONS) / 2
@@ -60,7 +60,7 @@ def predict(
         problem: the problem of the trained network.
         checkpoint: 'last', 'best' or the number of an epoch.
         threshold: probability above which cells are solid; None: the one that `evaluate` found best
-            on the validation split, else .4.
+            for these weights on the validation split, else .4.
         elevation: of the camera above the horizon, degrees, less than 90.
         azimuth: of the camera about the upright axis, degrees; see `ige.vox.views`.
         distance: of the camera from the middle of the object.
@@ -81,7 +81,7 @@ def predict(
     photos = [read_photo(path, size, reframe) for path in paths]
     print("\n".join(photo.note for photo in photos))
     if threshold is None:
-        threshold = _threshold(evaluation_file(trained.path.parent.parent, ""))
+        threshold = _threshold(evaluation_file(trained.path.parent.parent, ""), trained.epoch)
     views = look_at_origin(*(np.array([value]) for value in (azimuth, elevation, distance)), fov)
     view = Views(*(field[0].astype(np.float32) for field in views))
     print(f"  network: {trained.path}")
@@ -118,18 +118,23 @@ def _image_size(model: keras.Model, origin: pathlib.Path) -> int:
     return shapes["image"][1]
 
 
-def _threshold(evaluation: pathlib.Path) -> float:
-    """Returns the threshold that `evaluate` chose; says so if it has not."""
+def _threshold(evaluation: pathlib.Path, epoch: int) -> float:
+    """Returns the threshold that `evaluate` chose for the weights of an epoch, on data as they were
+    trained with; says so if it has not."""
     figures = json.loads(evaluation.read_text("utf-8")) if evaluation.is_file() else {}
-    found = figures.get("threshold")
-    if found is None:
-        print(
-            f"  cells are solid above {_PUBLISHED_THRESHOLD}, for want of vox.predict.threshold: "
-            "--command=evaluate finds the best"
-        )
-        return _PUBLISHED_THRESHOLD
-    print(f"  cells are solid above {found:.3g}, as {evaluation} has it")
-    return found
+    if "threshold" not in figures:
+        why = "for want of vox.predict.threshold"
+    elif figures["epoch"] != epoch:
+        why = f"because {evaluation} is of epoch {figures['epoch']}"
+    elif figures["evaluated_with"]:
+        why = f"because {evaluation} is of other data than the training"
+    else:
+        print(f"  cells are solid above {figures['threshold']:.3g}, as {evaluation} has it")
+        return figures["threshold"]
+    print(
+        f"  cells are solid above {_PUBLISHED_THRESHOLD}, {why}: --command=evaluate finds the best"
+    )
+    return _PUBLISHED_THRESHOLD
 
 
 def _write(
@@ -170,9 +175,8 @@ def _write(
 
 def _inputs(photos: Sequence[Photo], view: Views) -> dict[str, np.ndarray]:
     """Returns a batch of what a network is given."""
-    cameras = {name: np.stack([field] * len(photos)) for name, field in view._asdict().items()}
-    return cameras | {
-        "side": np.ones(len(photos), np.float32),
+    cameras = from_grid(view)._asdict()
+    return {name: np.stack([field] * len(photos)) for name, field in cameras.items()} | {
         "image": np.stack([photo.image for photo in photos]),
         "silhouette": np.stack([photo.silhouette for photo in photos]),
     }

@@ -30,8 +30,8 @@ class VoxProblem(Problem):
     """Predict which cells of the object frame are solid, from one view with a known camera.
 
     Inputs: `image` (size, size, 3) uint8 before white, `silhouette` (size, size) bool, and the
-    camera, `rotation` (3, 3), `centre` (3,), `focal` () and `side` (), see
-    `ige.vox.resampling.Cameras`.
+    camera, `rotation` (3, 3), `centre` (3,), `focal` () and `planes` (2,), see
+    `ige.vox.views.Cameras`.
     Labels: (R, R, R) bool, by x, y, z. Predictions: their logits, in the same frame.
 
     Networks work in the frustum of the camera, where a pixel sees a column of cells, and end with
@@ -50,7 +50,8 @@ class VoxProblem(Problem):
         dataset: builder of shapes, such as `@shapenet_core()`.
         loss: class of the loss.
         views: views of each training shape to train on, the first; None for all that are stored.
-        held_out_views: the same of validation and test shapes, to evaluate on.
+        held_out_views: the same of validation and test shapes, to evaluate on, or fewer if fewer
+            are stored.
         every_iterate: show the overlap of all iterates, of networks that return them.
     """
 
@@ -108,6 +109,11 @@ class VoxProblem(Problem):
                     f"split {split!r} has no shapes; build the data set of more models, or choose "
                     "another split"
                 )
+            if split == "train" and (views or 0) > len(shapes[0].pngs):
+                raise UserError(
+                    f"vox.VoxProblem.views: got {views}, expected at most the "
+                    f"{len(shapes[0].pngs)} that are stored; lower it, or build more"
+                )
             # Depths are for others: they are larger than all else of a shape.
             self._decoders[split] = Decoder([replace(shape, depth_data=None) for shape in shapes])
         return self._decoders[split]
@@ -121,7 +127,7 @@ class VoxProblem(Problem):
     @property
     def input_spec(self) -> dict[str, keras.layers.InputSpec]:
         size = self._example.image_size
-        cameras = {"rotation": (3, 3), "centre": (3,), "focal": (), "side": ()}
+        cameras = {"rotation": (3, 3), "centre": (3,), "focal": (), "planes": (2,)}
         return {
             "image": keras.layers.InputSpec(shape=(size, size, 3), dtype="uint8"),
             "silhouette": keras.layers.InputSpec(shape=(size, size), dtype="bool"),

@@ -24,6 +24,10 @@ MAX_CAMERA_DISTANCE = 1.75
 MAX_RATIO = 100
 """Of a camera's distance. The published ones are .65 to .95."""
 
+MAX_PLACE = 100
+"""Of a grid's corner, along an axis, and of the length of its sides, whose inverse is the least.
+Models are in the cube from -.5 to .5."""
+
 PNG_NAMES = tuple(f"{view:02d}.png" for view in range(VIEWS))
 METADATA_NAME = "rendering_metadata.txt"
 
@@ -70,6 +74,10 @@ def read_model(files: R2n2Files) -> R2n2Model | Refusal:
         return _refusal("has voxels of another size", " x ".join(map(str, grid.occupancy.shape)))
     if not grid.occupancy.any():
         return _refusal("has no solid voxel", "all are empty")
+    extremes = (np.abs(grid.translate).max(), grid.scale, 1 / grid.scale)
+    if max(extremes) > MAX_PLACE:
+        at = " ".join(f"{value:g}" for value in grid.translate)
+        return _refusal("has voxels out of place", f"at {at}, sides of {grid.scale:g}")
     try:
         images = tuple(_checked_png(files.rendering[name], name) for name in PNG_NAMES)
     except ValueError as error:

@@ -1,38 +1,22 @@
 """Values of a camera's frustum grid at the cells of the object frame, and back; differentiable.
 
-The grids are those of `ige.vox.grids` (x, y, z) and `ige.vox.frustum` (row, column, depth). The
-object frame is the cube of a grid, from -.5 to .5, however large it is. Both grids have their
-values at the centres of the cells, so that neither way shifts by half a cell. All is batched, and
-in the graph.
+The grids are those of `ige.vox.grids` (x, y, z) and `ige.vox.frustum` (row, column, depth), the
+cameras those of `ige.vox.views.from_grid`: the object frame is here that of the grid. Both grids
+have their values at the centres of the cells, so that neither way shifts by half a cell. All is
+batched, and in the graph.
 """
 
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
+from ige.vox.views import Cameras
+
 EMPTY = -8.0
 """Logit of what the camera does not see."""
-
-
-class Cameras(NamedTuple):
-    """A batch of cameras: `ige.vox.views.Views` as tensors, and how deep their frustums are.
-
-    Attributes:
-        rotation: (batch, 3, 3) from the object to the camera frame.
-        centre: (batch, 3) camera centre in the object frame.
-        focal: (batch,) focal length in widths of the image.
-        side: (batch,) of the object frame's cube, in lengths of the frustum: 1 in ShapeNetCore; in
-            3D-R2N2, where grids are fitted to each object, the largest extent of it.
-    """
-
-    rotation: tf.Tensor
-    centre: tf.Tensor
-    focal: tf.Tensor
-    side: tf.Tensor
 
 
 def _centres(resolution: int, dtype: tf.DType) -> tf.Tensor:
@@ -55,13 +39,13 @@ def cells_in_frustum(cameras: Cameras, resolution: int, frustum_resolution: int)
     Returns:
         (batch, R^3, 3) row, column and depth, counted in cells: i is the centre of cell i.
     """
-    rotation, centre, focal, side = cameras
+    rotation, centre, focal, planes = cameras
+    near, far = tf.split(planes, 2, axis=-1)
     centres = _centres(resolution, rotation.dtype)
     points = _grid(centres, centres, centres) - centre[:, tf.newaxis]
     x, y, z = tf.unstack(tf.matmul(points, rotation, transpose_b=True), axis=-1)
-    distance = tf.norm(centre, axis=-1)[:, tf.newaxis]
     scale = focal[:, tf.newaxis] / z
-    depth = (z - distance) * side[:, tf.newaxis] + 0.5
+    depth = (z - near) / (far - near)
     fractions = tf.stack([y * scale + 0.5, x * scale + 0.5, depth], axis=-1)
     return fractions * frustum_resolution - 0.5
 
@@ -77,10 +61,11 @@ def frustum_in_cells(cameras: Cameras, frustum_resolution: int, resolution: int)
     Returns:
         (batch, r^3, 3) x, y and z, counted in cells: i is the centre of cell i.
     """
-    rotation, centre, focal, side = cameras
+    rotation, centre, focal, planes = cameras
+    near, far = tf.split(planes, 2, axis=-1)
     centres = _centres(frustum_resolution, rotation.dtype)
     rows, columns, depths = tf.unstack(_grid(centres, centres, centres), axis=-1)
-    depth = depths / side[:, tf.newaxis] + tf.norm(centre, axis=-1)[:, tf.newaxis]
+    depth = near + (depths + 0.5) * (far - near)
     scale = depth / focal[:, tf.newaxis]
     points = tf.stack([columns * scale, rows * scale, depth], axis=-1)
     points = tf.matmul(points, rotation) + centre[:, tf.newaxis]
@@ -184,11 +169,11 @@ class ToObjectFrame(keras.layers.Layer):
         self.resolution = resolution
         self.outside = outside
 
-    def call(self, logits, rotation, centre, focal, side):
-        cameras = Cameras(rotation, centre, focal, side)
+    def call(self, logits, rotation, centre, focal, planes):
+        cameras = Cameras(rotation, centre, focal, planes)
         return to_object(logits[..., tf.newaxis], cameras, self.resolution, self.outside)[..., 0]
 
-    def compute_output_spec(self, logits, rotation, centre, focal, side):
+    def compute_output_spec(self, logits, rotation, centre, focal, planes):
         return keras.KerasTensor((logits.shape[0], *[self.resolution] * 3), logits.dtype)
 
     def get_config(self):

@@ -108,12 +108,12 @@ def _scene(scene: Scene) -> dict[str, Any]:
 
 
 def _orbit(view: Views) -> dict[str, float]:
-    """Returns where a camera is that looks at the origin: angles in radians."""
-    x, y, z = view.centre
+    """Returns where a camera that looks the same way, but at the origin, is: angles in radians."""
+    x, y, z = -view.rotation[2]
     return {
         "azimuth": math.atan2(-z, x),
         "elevation": math.atan2(y, math.hypot(x, z)),
-        "distance": math.hypot(x, y, z),
+        "distance": float(np.linalg.norm(view.centre)),
         "focal": float(view.focal),
     }
 

@@ -5,7 +5,7 @@ The object frame is that of ShapeNet's files: y up. The camera frame is x right,
 
 import math
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,43 @@ class Views(NamedTuple):
     rotation: np.ndarray
     centre: np.ndarray
     focal: np.ndarray
+
+
+class Cameras(NamedTuple):
+    """Views from a grid, as networks are given them; arrays or tensors, one or a batch.
+
+    The frame is that of the grid: the cube from -.5 to .5, however large it is in the object frame.
+    Directions and images are the same in both.
+
+    Attributes:
+        rotation: (..., 3, 3), as in `Views`.
+        centre: (..., 3) camera centre in the frame of the grid.
+        focal: (...,), as in `Views`.
+        planes: (..., 2) depths of the near and the far plane of the frustum, in sides of the grid.
+    """
+
+    rotation: Any
+    centre: Any
+    focal: Any
+    planes: Any
+
+
+def from_grid(views: Views, middle: np.ndarray | float = 0.0, side: float = 1.0) -> Cameras:
+    """Returns cameras that look at the origin as seen from a grid, float32.
+
+    The frustum holds the unit cube about the origin, seen straight: that is where objects are,
+    wherever their grid is.
+
+    Args:
+        views: of the object frame.
+        middle: (3,) of the grid in the object frame.
+        side: of the grid in the object frame.
+    """
+    distance = np.linalg.norm(views.centre, axis=-1, keepdims=True)
+    planes = np.concatenate([distance - 0.5, distance + 0.5], axis=-1) / side
+    centre = (views.centre - middle) / side
+    fields = (views.rotation, centre, views.focal, planes)
+    return Cameras(*(np.asarray(field, np.float32) for field in fields))
 
 
 def focal_length(fov: float) -> float:

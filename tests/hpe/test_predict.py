@@ -395,7 +395,8 @@ def test_mistakes_are_one_line_and_write_nothing(predict, own, change, bindings,
 def test_no_input(predict):
     _, _, err, _ = predict(None)
     assert err == (
-        "ige: --input: got none, expected a file or folder, such as --input=poses.json\n"
+        "ige: --input: got none, expected a file or folder, such as --input=poses.json or "
+        "--input=chair.png\n"
     )
 
 

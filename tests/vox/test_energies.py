@@ -8,6 +8,10 @@ import tensorflow as tf
 from ige.errors import UserError
 from ige.unroll import UnrolledSGD
 from ige.vox.energies import ConsistencyEnergy, RealismEnergy, VoxelEnergy, visible
+from ige.vox.frustum import frustum_points
+from ige.vox.grids import cell_of
+from ige.vox.resampling import EMPTY
+from ige.vox.views import Views, from_grid, random_views
 
 SMALL = {"hidden_units": 4, "num_outputs": 2, "num_scales": 2}
 
@@ -38,13 +42,41 @@ def far_camera(count, dtype="float32"):
     rows are -y, columns -z, depths -x."""
     rotation = np.array([[0, 0, -1], [0, -1, 0], [-1, 0, 0]])
     distance = 1e6 if dtype == "float64" else 1e3
-    camera = {"rotation": rotation, "centre": [distance, 0, 0], "focal": distance, "side": 1}
+    planes = [distance - 0.5, distance + 0.5]
+    camera = {
+        "rotation": rotation,
+        "centre": [distance, 0, 0],
+        "focal": distance,
+        "planes": planes,
+    }
     return {name: tf.constant([value] * count, dtype) for name, value in camera.items()}
 
 
 def as_seen(grids):
     """Returns grids (batch, x, y, z) as (batch, row, column, depth) of `far_camera`."""
     return np.flip(grids, axis=(1, 2, 3)).transpose(0, 2, 3, 1)
+
+
+SIDE = 0.5
+MIDDLE = np.array([0.1, -0.2, 0.15])
+VIEWS = random_views("somebody", 3)
+
+
+def near_cameras(count):
+    """Returns `VIEWS` of grids off the middle of the frustums, and half as long."""
+    cameras = from_grid(VIEWS, MIDDLE, SIDE)._asdict()
+    return {name: tf.constant(field[:count]) for name, field in cameras.items()}
+
+
+def as_seen_nearby(grids):
+    """Returns grids (batch, x, y, z) as (batch, row, column, depth) of `near_cameras`."""
+    seen = []
+    for grid, *view in zip(grids, *VIEWS, strict=True):
+        points = (frustum_points(Views(*view), len(grid)) - MIDDLE) / SIDE
+        cells = cell_of(points, len(grid)).clip(-1, len(grid)) + 1
+        padded = np.pad(grid, 1, constant_values=EMPTY)
+        seen.append(padded[tuple(np.moveaxis(cells, -1, 0))])
+    return np.stack(seen)
 
 
 def condition(rng, term, size=4, dtype="float32"):
@@ -111,7 +143,10 @@ def test_realism_by_hand(rng):
     np.testing.assert_allclose(energy(logits, {}), expected, rtol=1e-5)
 
 
-def test_consistency_by_hand(rng):
+@pytest.mark.parametrize(
+    ("cameras", "seen"), [(far_camera, as_seen), (near_cameras, as_seen_nearby)]
+)
+def test_consistency_by_hand(rng, cameras, seen):
     """Of cells, their projection without the temperature, what is observed, and the silhouette."""
     options = {"hidden_units": 1, "num_outputs": 1, "num_scales": 2, "temperature": 2.0}
     term = ConsistencyEnergy(silhouette_weight=0.3, **options)
@@ -119,11 +154,11 @@ def test_consistency_by_hand(rng):
     observed = rng.normal(size=(3, 4, 4, 1)).astype(np.float32)
     silhouette = rng.random((3, 4, 4, 1)).astype(np.float32)
     conditions = {"observed": [observed, np.zeros((3, 2, 2, 1))], "silhouette": silhouette}
-    conditions |= far_camera(3)
+    conditions |= cameras(3)
     energy = VoxelEnergy(consistency=term)
     energy(logits, conditions)
     only_middles(term.rays, 1, -3, 0.5, 0, 2)
-    in_frustum = as_seen(logits)
+    in_frustum = seen(logits)
     cells = 1 / (1 + np.exp(-in_frustum / 2))
     empty = np.prod(1 / (1 + np.exp(in_frustum)), axis=-1)
     units = cells @ [1, -3, 0.5, 0] + 2 * (1 - empty) + observed[..., 0]
@@ -150,6 +185,20 @@ def test_the_image_is_observed_with_its_silhouette(rng):
         image[0, 6, 1] = 0
 
 
+def test_scales_observe_with_an_activation_between_them(rng):
+    """And with none after the last: the units have their own."""
+    inputs = keras.Input((8, 8, 3)), keras.Input((8, 8, 1))
+    model = keras.Model(inputs, ConsistencyEnergy(**SMALL).observe(*inputs))
+    features = rng.normal(size=(1, 8, 8, 3)).astype(np.float32)
+    silhouette = np.zeros((1, 8, 8, 1), np.float32)
+    (first, second), (minus_first, minus_second) = (
+        model([sign * features, silhouette])["observed"] for sign in (1, -1)
+    )
+    np.testing.assert_allclose(minus_first, -first, atol=1e-5)
+    assert np.abs(minus_second + second).max() > 0.1
+    assert min(np.min(second), np.min(minus_second)) < -0.1
+
+
 @pytest.mark.parametrize("kind", [RealismEnergy, ConsistencyEnergy])
 def test_terms_are_made_again_of_their_config(kind):
     options = {
@@ -171,6 +220,17 @@ def test_terms_are_made_again_of_their_config(kind):
         assert [layer.kernel.shape for layer in pyramid.hidden] == [first, (4, 4, 3, 3)]
         assert [layer.strides for layer in pyramid.hidden] == [(1 + realism,) * 2, (2, 2)]
         assert [np.abs(layer.kernel).max() < 1e-3 for layer in pyramid.outputs] == [True, True]
+
+
+def test_scales_start_from_values_of_their_own():
+    energy = RealismEnergy(**SMALL)
+    energy(tf.zeros((1, 8, 8, 8)))
+    kernels = [
+        outputs.kernel.numpy()
+        for pyramid in (energy.side, energy.front)
+        for outputs in pyramid.outputs
+    ]
+    assert len({kernel.tobytes() for kernel in kernels}) == len(kernels) == 4
 
 
 def test_the_stride_keeps_cost_in_bounds():
@@ -239,7 +299,11 @@ def test_a_coarser_frustum_has_the_most_likely_cells(rng):
     """And the silhouette's mean."""
     term = ConsistencyEnergy(stride=2, **SMALL)
     conditions = condition(rng, term, 8)
-    assert conditions["silhouette"].shape == (2, 4, 4, 1)
+    inputs = keras.Input((8, 8, 3)), keras.Input((8, 8, 1))
+    shares = rng.random((1, 8, 8, 1)).astype(np.float32)
+    seen = keras.Model(inputs, term.observe(*inputs))([np.zeros((1, 8, 8, 3), np.float32), shares])
+    means = shares.reshape(1, 4, 2, 4, 2, 1).mean(axis=(2, 4))
+    np.testing.assert_allclose(seen["silhouette"], means, rtol=1e-5)
     logits = rng.normal(size=(2, 8, 8, 8)).astype(np.float32)
     energy = VoxelEnergy(consistency=term)
     expected = energy(logits, conditions)

@@ -74,6 +74,16 @@ def test_gradient_is_finite_where_nothing_is_solid_and_where_all_is_sure(scale, 
     assert np.isfinite(tape.gradient(value, logits)).all()
 
 
+def test_gradient_is_finite_where_nothing_is_solid_and_that_is_sure():
+    """Probabilities of 0 in single precision: of a union of 0 too."""
+    logits = tf.fill((1, 2, 2, 2), -1e4)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = VoxelLoss()(tf.zeros((1, 2, 2, 2), tf.bool), logits)
+    assert float(value) == 0
+    np.testing.assert_array_equal(tape.gradient(value, logits), 0)
+
+
 def test_overlap_has_the_gradient_of_finite_differences(rng):
     truth = rng.random((2, 3, 3, 3)) > 0.5
     predicted = tf.constant(rng.random((2, 3, 3, 3)))

@@ -27,7 +27,7 @@ def f_score(true, predicted, distance):
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-@pytest.mark.parametrize("tolerance", [0.01, 0.06, 0.09, 0.13])
+@pytest.mark.parametrize("tolerance", [0.01, 0.06, 1 / 12, 0.09, 0.13])
 def test_f_scores_are_those_of_nearest_neighbours(rng, tolerance):
     true = rng.random((3, 12, 12, 12)) < 0.1
     predicted = np.where(rng.random(true.shape) < 0.03, ~true, true)

@@ -120,7 +120,9 @@ def _refusal(path):
 
 def test_no_object(saved):
     empty = _draw(64, 64, (0, 0, 0, 0))
-    assert _refusal(saved(empty)) == "all of it is transparent, expected an object"
+    assert _refusal(saved(empty)) == (
+        "all of it is transparent, by half or more, expected an object"
+    )
     white = Image.new("RGB", (64, 64), "white")
     assert _refusal(saved(white)) == "all of it is white, expected an object"
 
@@ -135,8 +137,25 @@ def test_too_small(saved):
 def test_a_background(saved, rng):
     noise = Image.fromarray(rng.integers(0, 200, (64, 64, 3), np.uint8))
     assert _refusal(saved(noise)) == (
-        "0% of its edge is white and nothing of it is transparent, expected an object before "
-        "white, or cut out; remove the background"
+        "0% of its edge is white (236 or more of 255) and nothing of it is transparent, expected "
+        "an object before white, or cut out; remove the background"
+    )
+
+
+def test_more_bits_than_eight(saved):
+    deep = Image.fromarray(np.full((64, 64), 30000, np.uint16))
+    assert _refusal(saved(deep)) == (
+        "got pixels of type I;16, expected 8 bits for each channel; convert it"
+    )
+
+
+def test_an_object_beside_the_middle(saved):
+    path = saved(_draw(200, 64, (0, 0, 40, 40)))
+    with pytest.raises(UserError) as error:
+        read_photo(path, 64, reframe=False)
+    assert str(error.value) == (
+        f"{path}: the middle 64 x 64 pixels show no object; leave vox.predict.reframe out, or set "
+        "it to True"
     )
 
 

@@ -1,5 +1,6 @@
 """What `vis` draws of reconstructions: the right examples, from the right side."""
 
+import dataclasses
 import json
 import re
 import types
@@ -81,7 +82,7 @@ class Problem:
                     "rotation": np.stack([shape.views.rotation[view] for shape, view in some]),
                     "centre": np.stack([shape.views.centre[view] for shape, view in some]),
                     "focal": np.stack([shape.views.focal[view] for shape, view in some]),
-                    "side": np.ones(len(some), np.float32),
+                    "planes": np.stack([shape.cameras.planes[view] for shape, view in some]),
                 },
                 np.stack([shape.occupancy for shape, _ in some]),
             )
@@ -109,7 +110,7 @@ def _inputs():
         "rotation": ((3, 3), "float32"),
         "centre": ((3,), "float32"),
         "focal": ((), "float32"),
-        "side": ((), "float32"),
+        "planes": ((2,), "float32"),
     }
     return {
         name: keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in specs.items()
@@ -238,6 +239,21 @@ def test_panels_are_what_the_cameras_see(problem):
     ink = (expected[0] < 255).any(axis=-1)
     found = (np.asarray(Image.fromarray(behind[0]).resize((64, 64), 0)) < 255).any(axis=-1)
     assert (ink & found).sum() / (ink | found).sum() > 0.9
+
+
+def test_the_camera_is_that_of_the_grid(problem):
+    """From the middle of a grid of .5, at (.25, 0, -.25): twice as many sides away."""
+    corner = np.array([0, -0.25, -0.5], np.float32)
+    shape = dataclasses.replace(problem.shapes[3], translate=corner, scale=0.5)
+    expected = (shape.views.centre[1] - [0.25, 0, -0.25]) / 0.5
+    inputs = pictures._inputs(shape, 1)
+    np.testing.assert_allclose(inputs["centre"], [expected], rtol=1e-6)
+    near = 2 * (np.linalg.norm(shape.views.centre[1]) - 0.5)
+    np.testing.assert_allclose(inputs["planes"], [[near, near + 2]], rtol=1e-6)
+    example = pictures.Example("best", shape, 1, np.stack([shape.occupancy]))
+    for camera in (example.camera, example.scene.view):
+        np.testing.assert_allclose(camera.centre, expected, rtol=1e-6)
+        np.testing.assert_array_equal(camera.rotation, shape.views.rotation[1])
 
 
 def test_nothing_solid_is_said(problem):

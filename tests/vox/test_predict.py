@@ -22,13 +22,14 @@ SIZE, CELLS = 32, 16
 
 
 class Extruded(keras.layers.Layer):
-    """Stands for a network: solid is what the camera sees in the silhouette, within .2 of the plane
-    through the middle of the object that faces it; logits are 3 there and -5 elsewhere."""
+    """Stands for a network: solid is what the camera sees in the silhouette, within .2
+    lengths of its frustum of the plane through the middle of the object that faces it; logits are 3
+    there and -5 elsewhere."""
 
     def call(self, inputs):
-        silhouette, rotation, centre, focal = (
+        silhouette, rotation, centre, focal, planes = (
             keras.ops.cast(inputs[name], "float32")
-            for name in ("silhouette", "rotation", "centre", "focal")
+            for name in ("silhouette", "rotation", "centre", "focal", "planes")
         )
         axis = cell_centres(CELLS).astype(np.float32)
         points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -40,8 +41,9 @@ class Extruded(keras.layers.Layer):
         pixels = keras.ops.cast(keras.ops.clip(at * SIZE, 0, SIZE - 1), "int32")
         flat = keras.ops.reshape(silhouette, (-1, SIZE * SIZE))
         seen = keras.ops.take_along_axis(flat, pixels[..., 1] * SIZE + pixels[..., 0], axis=1)
-        near = keras.ops.abs(depth - keras.ops.norm(centre, axis=-1)[:, np.newaxis]) < 0.2
-        solid = seen * keras.ops.cast(near, "float32")
+        near, far = keras.ops.split(planes, 2, axis=-1)
+        middle = keras.ops.abs((depth - near) / (far - near) - 0.5) < 0.2
+        solid = seen * keras.ops.cast(middle, "float32")
         return keras.ops.reshape(8 * solid - 5, (-1, CELLS, CELLS, CELLS))
 
     def compute_output_spec(self, inputs):
@@ -55,7 +57,7 @@ def _network(iterates=False):
         "rotation": keras.Input((3, 3), name="rotation"),
         "centre": keras.Input((3,), name="centre"),
         "focal": keras.Input((), name="focal"),
-        "side": keras.Input((), name="side"),
+        "planes": keras.Input((2,), name="planes"),
     }
     outputs = Extruded()(inputs)
     if not iterates:
@@ -82,7 +84,7 @@ def run(tmp_path, network, capsys):
         folder.mkdir(exist_ok=True)
         path = tmp_path / "run" / "checkpoints" / "epoch-0001"
         capsys.readouterr()
-        trained = types.SimpleNamespace(model=model, path=path)
+        trained = types.SimpleNamespace(model=model, path=path, epoch=5)
         predict(lambda *_: trained, source, lambda: folder, problem=None, **arguments)
         return folder, capsys.readouterr().out
 
@@ -144,7 +146,9 @@ def test_another_azimuth_turns_the_object(run, photo):
     side, _ = run(photo, elevation=0.0, azimuth=0.0)
     found = _occupancy(side)
     np.testing.assert_array_equal(found, np.flip(expected.transpose(2, 1, 0), axis=2))
-    assert expected.any()
+    # The last cells whose centres are within .2: a frustum is as long as the object frame.
+    depths = cell_centres(CELLS)[np.nonzero(expected)[2]]
+    assert (depths.min(), depths.max()) == (-2.5 / CELLS, 2.5 / CELLS)
 
 
 def test_the_camera_of_the_training(run, photo, monkeypatch):
@@ -199,10 +203,17 @@ def test_threshold_of_the_evaluation(run, photo, tmp_path):
     )
     evaluation = tmp_path / "run" / "evaluation.json"
     evaluation.parent.mkdir()
-    evaluation.write_text('{"threshold": 0.95}')
+    figures = {"threshold": 0.95, "epoch": 5, "evaluated_with": {}}
+    evaluation.write_text(json.dumps(figures))
     folder, said = run(photo)
     assert f"cells are solid above 0.95, as {evaluation} has it" in said
-    evaluation.write_text('{"threshold": 0.96}')
+    evaluation.write_text(json.dumps(figures | {"epoch": 4}))
+    _, said = run(photo)
+    assert f"cells are solid above 0.4, because {evaluation} is of epoch 4: --command=" in said
+    evaluation.write_text(json.dumps(figures | {"evaluated_with": {"data.config": "other"}}))
+    _, said = run(photo)
+    assert f"solid above 0.4, because {evaluation} is of other data than the training: " in said
+    evaluation.write_text(json.dumps(figures | {"threshold": 0.96}))
     with pytest.raises(UserError) as error:
         run(photo)
     assert first_line(error.value) == (

@@ -28,6 +28,16 @@ def test_views_of_every_split(problem):
         problem.examples_per_epoch("tset")
 
 
+def test_views_that_are_not_stored(toy_shapes):
+    """Of held-out shapes as many as there are will do: five by default."""
+    problem = VoxProblem(toy_shapes, VoxelLoss, views=3, held_out_views=5)
+    with pytest.raises(
+        UserError, match=r"^vox\.VoxProblem\.views: got 3, expected at most the 2 that are stored;"
+    ):
+        problem.examples_per_epoch("train")
+    assert problem.examples_per_epoch("validation") == 4
+
+
 def test_specs_are_those_of_the_data(problem):
     for inputs, labels in problem.get_dataset("test", 4):
         assert inputs.keys() == problem.input_spec.keys()

@@ -6,7 +6,6 @@ import tensorflow as tf
 from ige.vox import frustum, grids
 from ige.vox.data.shapes import Shape
 from ige.vox.resampling import (
-    Cameras,
     ToObjectFrame,
     cells_in_frustum,
     frustum_in_cells,
@@ -15,12 +14,14 @@ from ige.vox.resampling import (
     to_object,
     trilinear,
 )
-from ige.vox.views import Views, project, random_views
+from ige.vox.views import Cameras, Views, project, random_views
 
 
 def cameras(count, dtype="float64"):
     views = random_views("somebody", count)
-    return views, Cameras(*(tf.constant(field, dtype) for field in (*views, np.ones(count))))
+    distance = np.linalg.norm(views.centre, axis=-1, keepdims=True)
+    planes = np.concatenate([distance - 0.5, distance + 0.5], axis=-1)
+    return views, Cameras(*(tf.constant(field, dtype) for field in (*views, planes)))
 
 
 def view_of(views, index):
@@ -60,8 +61,7 @@ def test_a_grid_of_its_own_size_is_the_same_in_the_frustum(rng):
     views, _ = cameras(2)
     corner, side = np.array([-0.3, -0.1, 0.05]), 0.4
     shape = Shape("0", "a", 4, 32, b"", (), None, views, corner, side)
-    seen = shape.cameras
-    in_grid = Cameras(*(tf.constant(field, "float64") for field in (*seen, [side] * 2)))
+    in_grid = Cameras(*(tf.constant(field, "float64") for field in shape.cameras))
     at = cells_in_frustum(in_grid, 4, 6).numpy()
     centres = [low + side * (np.arange(4) + 0.5) / 4 for low in corner]
     points = np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -70,8 +70,8 @@ def test_a_grid_of_its_own_size_is_the_same_in_the_frustum(rng):
         (columns, rows), depths = (np.transpose(part) for part in project(points, view))
         np.testing.assert_allclose(at[i, :, 0], rows * 6 - 0.5, atol=1e-5)
         np.testing.assert_allclose(at[i, :, 1], columns * 6 - 0.5, atol=1e-5)
-        # A step along the ray is as long as in the frustum of any other object.
-        np.testing.assert_allclose(np.ptp(at[i, :, 2]), 6 * np.ptp(depths), atol=1e-5)
+        depth = depths - np.linalg.norm(view.centre) + 0.5
+        np.testing.assert_allclose(at[i, :, 2], depth * 6 - 0.5, atol=1e-5)
     back = frustum_in_cells(in_grid, 6, 4).numpy()
     of_middles = trilinear(tf.constant(back.reshape(2, 6, 6, 6, 3)), tf.constant(at), np.nan)
     cells = np.stack(np.meshgrid(*[np.arange(4.0)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -188,7 +188,7 @@ def test_gradient_is_that_of_finite_differences(rng):
 
 
 def test_layer_is_saved(rng, tmp_path):
-    inputs = [keras.Input(shape) for shape in ((4, 4, 4), (3, 3), (3,), (), ())]
+    inputs = [keras.Input(shape) for shape in ((4, 4, 4), (3, 3), (3,), (), (2,))]
     model = keras.Model(inputs, ToObjectFrame(8, outside=-5.0, name="out")(*inputs))
     assert model.output_shape == (None, 8, 8, 8)
     model.save(tmp_path / "model.keras")

@@ -10,13 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from ige.vox.data.features import unpack_bits
-from ige.vox.data.shapes import Shape
+from ige.vox.data.shapes import SOLID, Shape
 from ige.vox.grids import packed_size
 from ige.vox.rendering import WHITE
-from ige.vox.views import Views
-
-_SOLID = 128
-"""Alpha from which a pixel shows the model."""
+from ige.vox.views import Cameras
 
 
 class Decoder:
@@ -35,11 +32,9 @@ class Decoder:
         self._grids = tf.constant([shape.grid for shape in shapes])
         cameras = [shape.cameras for shape in shapes]
         self._cameras = {
-            field: tf.constant(np.concatenate([getattr(views, field) for views in cameras]))
-            for field in Views._fields
+            field: tf.constant(np.concatenate([getattr(of_shape, field) for of_shape in cameras]))
+            for field in Cameras._fields
         }
-        sides = np.array([shape.scale for shape in shapes], np.float32)
-        self._cameras["side"] = tf.constant(sides.repeat(self.views))
 
     def __len__(self) -> int:
         return len(self.shapes) * self.views
@@ -70,7 +65,7 @@ class Decoder:
         colour = tf.cast(rgba[..., :3], tf.float32)
         inputs = {
             "image": tf.cast(tf.round(colour * alpha + WHITE * (1 - alpha)), tf.uint8),
-            "silhouette": rgba[..., 3] >= _SOLID,
+            "silhouette": rgba[..., 3] >= SOLID,
         }
         cameras = {field: examples[field] for field in self._cameras}
         return inputs | cameras, unpack_bits(examples["occupancy"], (self._resolution,) * 3)

@@ -16,7 +16,10 @@ from ige.vox.data.features import Deflated, Occupancy
 from ige.vox.grids import packed_size, unpack
 from ige.vox.observations import DEPTH_UNIT, Observation
 from ige.vox.rendering import WHITE
-from ige.vox.views import Views
+from ige.vox.views import Cameras, Views, from_grid
+
+SOLID = 128
+"""Alpha from which a pixel shows the model: half of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +54,9 @@ class Shape:
     scale: float
 
     @property
-    def cameras(self) -> Views:
-        """The views from the grid: of its own frame, the cube from -.5 to .5. What is seen is the
-        same."""
-        middle = self.translate + self.scale / 2
-        centre = (self.views.centre - middle) / self.scale
-        return self.views._replace(centre=centre.astype(np.float32))
+    def cameras(self) -> Cameras:
+        """The views from the grid, float32."""
+        return from_grid(self.views, self.translate + self.scale / 2, self.scale)
 
     @property
     def packed(self) -> np.ndarray:
@@ -80,7 +80,7 @@ class Shape:
 
     def silhouette(self, view: int) -> np.ndarray:
         """Returns where an image (size, size) shows the model, bool: at least half of the pixel."""
-        return self.rgba(view)[..., 3] >= 128
+        return self.rgba(view)[..., 3] >= SOLID
 
     @property
     def depth(self) -> np.ndarray | None:
@@ -192,7 +192,8 @@ def _shape(raw: dict[str, Any], count: int | None) -> Shape:
 
 
 def stack(shapes: Sequence[Shape], views: Sequence[int] | None = None) -> dict[str, np.ndarray]:
-    """Returns arrays of n models and v views of each, to form batches of by index.
+    """Returns arrays of n models and v views of each, to form batches of by index: what networks
+    are given, and the cells.
 
     Args:
         shapes: the models, of one resolution and image size.
@@ -200,8 +201,9 @@ def stack(shapes: Sequence[Shape], views: Sequence[int] | None = None) -> dict[s
 
     Returns:
         'image' (n, v, size, size, 3) uint8 before white, 'silhouette' (n, v, size, size) bool,
-        'occupancy' (n, R^3 / 8) uint8, packed, 'rotation' (n, v, 3, 3), 'centre' (n, v, 3) and
-        'focal' (n, v) float32, and, if there are any, 'depth' (n, v, size, size) float32.
+        'occupancy' (n, R^3 / 8) uint8, packed, the cameras of the grid 'rotation' (n, v, 3, 3),
+        'centre' (n, v, 3), 'focal' (n, v) and 'planes' (n, v, 2) float32, see `views.Cameras`, and,
+        if there are any, 'depth' (n, v, size, size) float32, of the object frame.
     """
     chosen = list(range(len(shapes[0].pngs)) if views is None else views)
     size = shapes[0].image_size
@@ -218,9 +220,10 @@ def stack(shapes: Sequence[Shape], views: Sequence[int] | None = None) -> dict[s
         for j, view in enumerate(chosen):
             rgba = shape.rgba(view)
             arrays["image"][i, j] = before_white(rgba)
-            arrays["silhouette"][i, j] = rgba[..., 3] >= 128
+            arrays["silhouette"][i, j] = rgba[..., 3] >= SOLID
         if "depth" in arrays:
             arrays["depth"][i] = shape.depth[chosen]
-    for field in Views._fields:
-        arrays[field] = np.stack([getattr(shape.views, field)[chosen] for shape in shapes])
+    cameras = [shape.cameras for shape in shapes]
+    for field in Cameras._fields:
+        arrays[field] = np.stack([getattr(of_shape, field)[chosen] for of_shape in cameras])
     return arrays

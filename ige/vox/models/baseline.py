@@ -9,11 +9,13 @@ import pathlib
 from typing import Literal
 
 import gin
+import h5py
 import keras
 
 from ige.errors import UserError
 from ige.problem import Tensors
-from ige.vox.resampling import Cameras, ToObjectFrame
+from ige.vox.resampling import ToObjectFrame
+from ige.vox.views import Cameras
 
 _NAME = "vox.get_baseline_inference"
 Encoder = Literal["mobilenet_v2", "efficientnet_v2_s", "plain"]
@@ -181,6 +183,10 @@ def _load(network: keras.Model, weights: str) -> None:
         raise UserError(
             f"{_NAME}.weights: no file {path}; put the encoder's weights there, or set it to None "
             "to train from scratch"
+        )
+    if not h5py.is_hdf5(path):
+        raise UserError(
+            f"{_NAME}.weights: {path} is no HDF5 file; give the 'notop' file of keras.applications"
         )
     try:
         network.load_weights(path)

@@ -14,7 +14,7 @@ from ige.problem import InferenceFn, Tensors
 from ige.unroll import UnrolledOptimizer
 from ige.vox.energies import VoxelEnergy
 from ige.vox.models.baseline import DECODED
-from ige.vox.resampling import Cameras
+from ige.vox.views import Cameras
 
 _NAME = "vox.get_ige_inference"
 # Which shapes and cells the base has learned.

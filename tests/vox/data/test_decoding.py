@@ -12,6 +12,7 @@ from ige.vox.data.shapes import stack
 def test_examples_are_those_of_stack(toy_shapes, compiled):
     """Views of a shape after one another, in any order that is asked for."""
     shapes = toy_shapes.shapes("train")
+    shapes[5] = dataclasses.replace(shapes[5], translate=np.array([0, -0.25, -0.5]), scale=0.5)
     decoder = Decoder(shapes)
     assert (len(decoder), decoder.views) == (12, 2)
     indices = tf.constant([3, 10, 0], tf.int64)
@@ -19,10 +20,10 @@ def test_examples_are_those_of_stack(toy_shapes, compiled):
     inputs, labels = unpacked(decoder(indices))
     arrays = stack(shapes)
     for row, (shape, view) in enumerate([(1, 1), (5, 0), (0, 0)]):
-        for name in ("image", "silhouette", "rotation", "centre", "focal"):
+        for name in ("image", "silhouette", "rotation", "centre", "focal", "planes"):
             np.testing.assert_array_equal(inputs[name][row], arrays[name][shape, view], name)
         np.testing.assert_array_equal(labels[row], shapes[shape].occupancy)
-    np.testing.assert_array_equal(inputs["side"], [1, 1, 1])
+    np.testing.assert_allclose(np.diff(inputs["planes"])[:, 0], [1, 2, 1], rtol=1e-6)
 
 
 def test_cameras_are_those_of_the_grid(toy_shapes):
@@ -31,7 +32,9 @@ def test_cameras_are_those_of_the_grid(toy_shapes):
     placed = dataclasses.replace(shapes[1], translate=np.array([0, -0.25, -0.5]), scale=0.5)
     decoder = Decoder([shapes[0], placed])
     inputs, _ = decoder.unpacked(decoder(tf.range(4)))
-    np.testing.assert_array_equal(inputs["side"], [1, 1, 0.5, 0.5])
+    distance = np.linalg.norm(placed.views.centre, axis=-1)
+    expected = np.stack([distance - 0.5, distance + 0.5], axis=-1) / 0.5
+    np.testing.assert_allclose(inputs["planes"][2:], expected, rtol=1e-6)
     expected = (placed.views.centre - [0.25, 0, -0.25]) / 0.5
     np.testing.assert_allclose(inputs["centre"][2:], expected, rtol=1e-6)
     np.testing.assert_array_equal(inputs["centre"][:2], shapes[0].views.centre)

@@ -7,6 +7,7 @@ import pytest
 from ige.errors import UserError
 from ige.vox.data.shapes import stack
 from ige.vox.models.baseline import DECODED, FRUSTUM, get_baseline_inference
+from ige.vox.resampling import EMPTY
 
 TINY = {"encoder": "plain", "width": 0.25, "filters": 2, "input_size": 32}
 
@@ -17,7 +18,7 @@ def build(resolution=8, size=32, **options):
         "rotation": keras.Input((3, 3), name="rotation"),
         "centre": keras.Input((3,), name="centre"),
         "focal": keras.Input((), name="focal"),
-        "side": keras.Input((), name="side"),
+        "planes": keras.Input((2,), name="planes"),
     }
     spec = keras.layers.InputSpec(shape=(resolution,) * 3)
     return keras.Model(inputs, get_baseline_inference(inputs, spec, **(TINY | options)))
@@ -87,11 +88,12 @@ def test_first_guess_has_the_initial_share(toy_shapes):
     layer = model.get_layer(FRUSTUM)
     layer.kernel.assign(np.zeros(layer.kernel.shape))
     arrays = stack(toy_shapes.shapes("test"), views=[0])
-    inputs = {name: arrays[name][:, 0] for name in ("image", "rotation", "centre", "focal")}
-    logits = model(inputs | {"side": np.ones(3, np.float32)})
+    names = ("image", "rotation", "centre", "focal", "planes")
+    logits = model({name: arrays[name][:, 0] for name in names})
     # .1 in the middle, less where the camera does not see.
     middle = 1 / (1 + np.exp(-logits[:, 3:5, 3:5, 3:5].numpy()))
     np.testing.assert_allclose(middle, 0.1, rtol=1e-4)
+    np.testing.assert_allclose(logits.numpy().min((1, 2, 3)), EMPTY, rtol=1e-5)
 
 
 def test_weights_come_from_a_file(tmp_path):
@@ -107,8 +109,10 @@ def test_weights_come_from_a_file(tmp_path):
     model = build(weights=str(path), **options)
     for name in ("Conv1", "block_16_project"):
         np.testing.assert_array_equal(model.get_layer(name).kernel, other.get_layer(name).kernel)
+    with pytest.raises(UserError, match=re.escape(f"{path} does not fit mobilenetv2_0.50_")):
+        build(weights=str(path), **(options | {"width": 0.5}))
     path.write_bytes(b"no weights")
-    with pytest.raises(UserError, match=re.escape(f"{path} does not fit mobilenetv2_0.35_")):
+    with pytest.raises(UserError, match=re.escape(f"{path} is no HDF5 file; give the 'notop' ")):
         build(weights=str(path), **options)
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import ige.vox.data.shapenet_core  # noqa: F401, for gin
-from ige import descents
+from ige import configs, descents
 from ige.errors import UserError
 from ige.unroll import UnrolledSGD
+from ige.vox.data.shapenet_core import shapenet_core
 from ige.vox.energies import ConsistencyEnergy, RealismEnergy
 from ige.vox.losses import VoxelLoss
 from ige.vox.models.baseline import get_baseline_inference
@@ -83,15 +83,41 @@ def test_what_the_base_has_learned_is_named_as_in_gin():
         assert parameter in inspect.signature(gin.get_configurable(configurable)).parameters, name
 
 
+def test_the_base_has_learned_from_the_same_shapes():
+    """What it may differ in: where they are and how they were seen."""
+    free = {"data", "data_dir", "manual_dir", "processes", "beam_options"}
+    free |= {"views", "image_size", "view_seed"}
+    learned = {name.removeprefix("vox.shapenet_core.") for name in _AS_THE_BASE}
+    assert learned - {"vox.VoxProblem.dataset"} == (
+        inspect.signature(shapenet_core).parameters.keys() - free
+    )
+
+
+@pytest.mark.parametrize("cells", [32, 64, 128])
+def test_configs_descend_from_the_frozen_base_of_their_own_cells(cells):
+    """With first convolutions of 32 places along a side, whatever the cells."""
+    configs.parse([f"vox/ige4-{cells}"])
+    network = gin.get_bindings("vox.get_ige_inference")
+    assert (network["init_model_id"], network["freeze_base"]) == (f"baseline-{cells}", True)
+    assert gin.get_bindings("vox.shapenet_core")["resolution"] == cells
+    for term in ("RealismEnergy", "ConsistencyEnergy"):
+        assert gin.get_bindings(f"vox.{term}")["stride"] == cells // 32
+
+
 @pytest.mark.parametrize("freeze", [False, True])
 def test_learns_energy_and_optimiser_and_base_unless_frozen(problem, freeze):
     model = build(problem, freeze_base=freeze, **TERMS)
     weights = {w.path: w.numpy() for w in model.trainable_weights}
     assert any("plain_0_conv" in path for path in weights) != freeze
     assert any("log_silhouette_weight" in path for path in weights)
+    (inputs, labels), *_ = problem.get_dataset("train", 12)
+    statistics = {w.path: w.numpy() for w in model.non_trainable_weights if "norm/m" in w.path}
+    assert statistics
+    model(inputs, training=True)
+    moved = [(w.numpy() != statistics.get(w.path, w)).any() for w in model.non_trainable_weights]
+    assert any(moved) != freeze
     if freeze:
         return
-    (inputs, labels), *_ = problem.get_dataset("train", 12)
     model.compile(keras.optimizers.Adam(1e-2), problem.loss, jit_compile=False)
     first = model.train_on_batch(inputs, labels)
     for _ in range(10):

@@ -168,12 +168,13 @@ def shapenet_core(
     check_integer(
         "shapenet_core.processes", available_cores() if processes is None else processes, 1, 1024
     )
-    for synset in synsets:
-        if not isinstance(synset, str) or not re.fullmatch(r"\d{8}", synset):
-            raise UserError(
-                f"shapenet_core.synsets: got {synset!r}, expected ids of eight digits, such as "
-                "'03001627'; set synsets to a list of them"
-            )
+    if isinstance(synsets, str) or not all(
+        isinstance(synset, str) and re.fullmatch(r"\d{8}", synset) for synset in synsets
+    ):
+        raise UserError(
+            f"shapenet_core.synsets: got {synsets!r}, expected a list of ids of eight digits, such "
+            "as ['03001627']"
+        )
     spec = None
     if data == "synthetic":
         spec = SyntheticSpec(seed=synthetic_seed, models=synthetic_models)

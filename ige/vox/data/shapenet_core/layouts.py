@@ -126,7 +126,8 @@ class Layout(abc.ABC):
         if unknown := sorted(set(synsets) - set(self._paths)):
             raise UserError(
                 f"shapenet_core.synsets: got {', '.join(unknown)}, expected some of "
-                f"{', '.join(self._paths)}, which are in {self._folder}; get the missing files"
+                f"{', '.join(self._paths)}, which are in {self._folder}; choose of these, or get "
+                "the missing files"
             )
         records, without = [], 0
         for synset in sorted(set(synsets)) or self._paths:
@@ -144,6 +145,14 @@ class Layout(abc.ABC):
                 self.skipped.append(
                     f"{len(missing)} of {synset} that {SPLIT_FILE} has and {self.kind} have not, "
                     f"the first {missing[0]}"
+                )
+        if not synsets:
+            absent = sorted({synset for synset, _ in splits} - set(self._paths))
+            models = sum(synset in absent for synset, _ in splits)
+            if absent:
+                self.skipped.append(
+                    f"{models:,} of {len(absent)} synsets that {SPLIT_FILE} has and {self.kind} "
+                    f"have not, the first {absent[0]}"
                 )
         if without:
             self.skipped.append(f"{without} that {SPLIT_FILE} has not")

@@ -27,7 +27,7 @@ def test_beam_builds_the_same(files, manual, make, tmp_path):
             (s.model, s.grid, s.pngs) for s in theirs
         ]
     folder = tmp_path / "beam/shapenet_core/32-2x16"
-    assert [path.name for path in folder.iterdir()] == ["1.0.0"]
+    assert [path.name for path in folder.iterdir()] == ["2.0.0"]
 
 
 @pytest.mark.filterwarnings("ignore")

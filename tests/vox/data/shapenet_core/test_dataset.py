@@ -59,7 +59,7 @@ def test_models_and_views(files, manual, make, capsys):
     assert provenance["files"][:2] == [{"name": n, "size": s} for n, s in sizes.items()]
     assert {key: provenance[key] for key in ("dataset", "version", "config", "layout")} == {
         "dataset": "shapenet_core",
-        "version": "1.0.0",
+        "version": "2.0.0",
         "config": "32-2x16",
         "layout": "zips",
     }
@@ -113,6 +113,7 @@ def test_arrays_for_training(files, manual, make):
         "rotation": ((2, 1, 3, 3), "float32"),
         "centre": ((2, 1, 3), "float32"),
         "focal": ((2, 1), "float32"),
+        "planes": ((2, 1, 2), "float32"),
     }
     np.testing.assert_array_equal(unpack(arrays["occupancy"][1], (32, 32, 32)), shapes[1].occupancy)
     np.testing.assert_array_equal(arrays["image"][1, 0], shapes[1].image(1))
@@ -274,7 +275,7 @@ def test_an_interrupted_build_goes_on(files, manual, make, monkeypatch, tmp_path
     np.testing.assert_array_equal(
         made.shapes("train")[0].occupancy, box(files.MODELS[files.CHAIR, "a"][0])
     )
-    assert [p.name for p in (tmp_path / "tfds/shapenet_core/32-2x16").iterdir()] == ["1.0.0"]
+    assert [p.name for p in (tmp_path / "tfds/shapenet_core/32-2x16").iterdir()] == ["2.0.0"]
 
 
 def test_an_interrupted_build_of_other_files_does_not(files, manual, make, monkeypatch):
@@ -334,8 +335,13 @@ def test_generated_furniture(tmp_path, capsys):
         ),
         (
             {"synsets": ["chair"]},
-            "shapenet_core.synsets: got 'chair', expected ids of eight digits, such as '03001627'; "
-            "set synsets to a list of them",
+            "shapenet_core.synsets: got ['chair'], expected a list of ids of eight digits, such as "
+            "['03001627']",
+        ),
+        (
+            {"synsets": "03001627"},
+            "shapenet_core.synsets: got '03001627', expected a list of ids of eight digits, such "
+            "as ['03001627']",
         ),
         (
             {"data": "synthetic", "synthetic_models": 3},
@@ -353,7 +359,7 @@ def test_plain_tfds_reads_arrays(files, manual, make):
     files.write_zips(manual)
     made = make()
     made.prepare()
-    folder = f"{manual.parent}/tfds/shapenet_core/32-2x16/1.0.0"
+    folder = f"{manual.parent}/tfds/shapenet_core/32-2x16/2.0.0"
     (example,) = tfds.builder_from_directory(folder).as_dataset(split="validation")
     (shape,) = made.shapes("validation")
     np.testing.assert_array_equal(example["occupancy"], shape.occupancy)

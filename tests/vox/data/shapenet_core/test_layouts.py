@@ -172,10 +172,26 @@ def test_an_unknown_synset(files, manual, make):
     files.write_zips(manual)
     message = (
         "shapenet_core.synsets: got 02691156, expected some of 03001627, 04379243, which are in "
-        f"{manual}; get the missing files"
+        f"{manual}; choose of these, or get the missing files"
     )
     with refused(message):
         make(synsets=["02691156"]).prepare()
+
+
+def test_archives_that_are_not_there_are_counted(files, manual):
+    """But for synsets that nobody asked for."""
+    files.write_zips(manual)
+    rows = files.splits_text().splitlines()
+    rows += ["9,02691156,02691156,x,train", "10,02691156,02691156,y,val", "11,09999999,9,z,test"]
+    (manual / "all.csv").write_text("\n".join(rows))
+    layout = find_layout(manual)
+    layout.index(())
+    assert layout.skipped == [
+        "3 of 2 synsets that all.csv has and zips have not, the first 02691156"
+    ]
+    layout.index([files.CHAIR])
+    assert layout.skipped == []
+    layout.close()
 
 
 def test_an_archive_of_something_else(files, manual, make):

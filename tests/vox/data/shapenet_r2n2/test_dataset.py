@@ -45,6 +45,7 @@ def test_the_archives(files, whole, manual, make, capsys):
         "rotation": (1, 2, 3, 3),
         "centre": (1, 2, 3),
         "focal": (1, 2),
+        "planes": (1, 2, 2),
     }
     assert made.provenance["layout"] == "archives"
     assert capsys.readouterr().err == (
@@ -150,12 +151,31 @@ def test_refused_models_are_counted(files, whole, manual, make, capsys):
     ],
 )
 def test_images_are_refused_by_name(files, data, message):
-    images = {f"{view:02d}.png": files.png("a", view) for view in range(24)}
-    images["07.png"] = files.png("a", 7, size=100) if data is None else data
-    images["rendering_metadata.txt"] = files.metadata()
+    images = _rendering(files) | {"07.png": files.png("a", 7, size=100) if data is None else data}
     refusal = read_model(R2n2Files(files.write_binvox(files.grid("a")), images))
     reason = "has an image that cannot be read"
     assert refusal == Refusal(reason, f"{reason}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ({"scale": 1e-30}, "at -0.3 -0.2 -0.1, sides of 1e-30"),
+        ({"scale": 101.0}, "at -0.3 -0.2 -0.1, sides of 101"),
+        ({"translate": np.array([0, -101.0, 0])}, "at 0 -101 0, sides of 0.75"),
+    ],
+)
+def test_grids_out_of_place_are_refused(files, place, text):
+    """Of which cameras would see nothing, or infinities in single precision."""
+    binvox = files.write_binvox(files.grid("a")._replace(**place))
+    refusal = read_model(R2n2Files(binvox, _rendering(files)))
+    assert refusal == Refusal("has voxels out of place", f"has voxels out of place: {text}")
+
+
+def _rendering(files):
+    """Every file of a model's rendering."""
+    images = {f"{view:02d}.png": files.png("a", view) for view in range(24)}
+    return images | {"rendering_metadata.txt": files.metadata()}
 
 
 def test_views_that_are_not_beside_each_other(files, whole, manual, make, monkeypatch):
