@@ -107,7 +107,7 @@ class StepLoop:
 
         def body(index: tf.Tensor, _: Any, bad: tf.Tensor):
             figures = self._step(chunk, index)
-            finite = _all_finite(list(figures.values()))
+            finite = tf.reduce_all([_is_finite(value) for value in figures.values()])
             return index + 1, figures, tf.where(finite, bad, tf.minimum(bad, index))
 
         nothing = {
@@ -121,7 +121,7 @@ class StepLoop:
             # Reading metrics sums over the devices, and what is not finite in any spoils the sum;
             # all workers have to agree on that, so none of them looks at its own steps.
             figures, bad = self._model.get_metrics_result(), last - 1
-        return figures, bad, tf.stack([_all_finite([variable]) for variable in self._watched])
+        return figures, bad, tf.stack([_is_finite(variable) for variable in self._watched])
 
     def __call__(self, chunk: Any, first: int, last: int) -> dict[str, float]:
         """Runs rows `first` to `last` - 1 and returns the figures after the last of them.
@@ -151,10 +151,8 @@ class StepLoop:
         return {name: float(value) for name, value in self._model.get_metrics_result().items()}
 
 
-def _all_finite(tensors: list[Any]) -> tf.Tensor:
-    return tf.reduce_all(
-        [tf.reduce_all(tf.math.is_finite(tf.cast(tensor, tf.float32))) for tensor in tensors]
-    )
+def _is_finite(tensor: Any) -> tf.Tensor:
+    return tf.reduce_all(tf.math.is_finite(tf.cast(tensor, tf.float32)))
 
 
 def _floating_variables(model: keras.Model) -> list[Any]:

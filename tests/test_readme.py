@@ -92,7 +92,7 @@ SHORTER = {
     ("apo", "train"): ["train.steps_per_epoch=5", "train.jit_compile=False"],
     ("apo", "infer"): _FIT,
     ("apo", "predict"): _FIT,
-    **{("ige", name): ["UnrolledSGD.num_steps=2"] for name in ("train", "evaluate", "vis")},
+    **{("ige", name): ["UnrolledSGD.num_steps=1"] for name in ("train", "evaluate", "vis")},
     **{("vox", name): SMALL_VOXELS for name in ("prepare", "train", "evaluate", "vis")},
     # Hardly trained: some cell is above a low threshold.
     ("vox", "predict"): [*SMALL_VOXELS, "vox.predict.threshold=0.01"],

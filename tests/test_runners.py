@@ -4,6 +4,7 @@ import json
 import math
 import re
 
+import gin
 import h5py
 import matplotlib
 import numpy as np
@@ -19,18 +20,23 @@ from ige.errors import UserError
 from ige.vox.binvox import read_binvox
 
 CONFIGS = list(configs.list_configs(configs.config_folder()))
-NETWORKS = [name for name in CONFIGS if name.startswith("hpe/")]
+# These differ from another config in sizes alone, which `ige` would make as small as that one's.
+SIZES = [
+    name for name in CONFIGS if re.match(r"hpe/ige(8-b128-1|4-b1024-2)$|vox/.*-(64|128)$", name)
+]
+NETWORKS = [name for name in CONFIGS if name.startswith("hpe/") and name not in SIZES]
 # Readers start from a prior.
 READERS = [name for name in CONFIGS if re.match(r"apo/.*-(guess|ige\d+)$", name)]
-VOXELS = [name for name in CONFIGS if name.startswith("vox/")]
-PRIORS = [name for name in CONFIGS if name not in {*NETWORKS, *READERS, *VOXELS}]
+VOXELS = [name for name in CONFIGS if name.startswith("vox/") and name not in SIZES]
+PRIORS = [name for name in CONFIGS if name not in {*NETWORKS, *READERS, *VOXELS, *SIZES}]
 TINY_VOXELS = (
     "data = 'synthetic'",
     "shapenet_core.synthetic_models = 20",
-    "shapenet_core.resolution = 32",
     "shapenet_core.views = 2",
     "shapenet_core.image_size = 32",
     "shapenet_core.processes = 1",
+)
+SMALL_VOXELS = (
     "vox.get_baseline_inference.encoder = 'plain'",
     "vox.get_baseline_inference.width = 0.25",
     "vox.get_baseline_inference.filters = 2",
@@ -63,6 +69,7 @@ def ige(tiny, models, capsys):
             *tiny_data(name, tiny),
             f"default_model_dir.base_dir = {str(models)!r}",
             *([] if name in {*COMPILED, *VOXELS} else ["train.jit_compile = False"]),
+            *(SMALL_VOXELS if name in VOXELS else ()),
             *small_reader(name),
             *small_ige(name),
             *small_prior(name),
@@ -79,7 +86,7 @@ def ige(tiny, models, capsys):
 def tiny_data(name, tiny):
     if name.startswith("apo/eva"):
         return TINY_EVA
-    return TINY_VOXELS if name in VOXELS else tiny
+    return TINY_VOXELS if name.startswith("vox/") else tiny
 
 
 def small_reader(name):
@@ -167,7 +174,8 @@ def train_whole(ige, models, name):
 
 def test_every_config_is_tried():
     """Each kind of config has its test below."""
-    assert sorted(NETWORKS + READERS + PRIORS + VOXELS) == sorted(CONFIGS)
+    assert sorted(NETWORKS + READERS + PRIORS + VOXELS + SIZES) == sorted(CONFIGS)
+    assert len(SIZES) == 6
     assert NETWORKS
     assert VOXELS
     assert READERS
@@ -202,6 +210,24 @@ def test_every_network_trains_and_evaluates(ige, models, name):
     assert figures["trained_with"]["hpe.h3m_lift.keypoints"] == repr(expected)
 
 
+@pytest.mark.parametrize("name", SIZES)
+def test_every_size_is_built_for_its_data(name, tiny):
+    """As shipped, encoder and all; what it makes of an example has a loss."""
+    start = ["init_model_id = None"] if "/ige" in name else []
+    configs.parse([name], [*tiny_data(name, tiny), *start])
+    trained = gin.get_bindings("ige.train")
+    problem = trained["problem"]
+    model = problem.build_model(trained["inference_fn"])
+    steps = int(re.search(r"/ige(\d)", name).group(1)) if start else 0
+    expected = (int(name.rpartition("-")[2]),) * 3 if name.startswith("vox/") else (16, 3)
+    iterates = (steps + 1,) if steps else ()
+    assert model.output_shape == (None, *iterates, *expected)
+    for inputs, labels in problem.get_dataset("test", 1).take(1):
+        outputs = model(inputs)
+        assert np.isfinite(outputs).all()
+        assert math.isfinite(problem.loss(labels, outputs))
+
+
 @pytest.mark.parametrize("name", VOXELS)
 def test_every_network_of_voxels_trains_and_evaluates(ige, models, name):
     epoch = train_whole(ige, models, name)
@@ -225,7 +251,7 @@ def test_every_network_of_voxels_trains_and_evaluates(ige, models, name):
     assert history[-1].keys() == {f"{split}{f}" for split in ("", "val_") for f in ("iou", "loss")}
 
 
-@pytest.mark.parametrize("name", ["vox/baseline-32", "vox/ige4-32"])
+@pytest.mark.parametrize("name", VOXELS)
 def test_every_kind_of_network_of_voxels_draws_and_predicts(ige, models, name):
     train_once(ige, models, name)
     status, out, err = ige(name, "vis")
@@ -371,8 +397,11 @@ def test_a_prior_draws_what_it_makes(ige, models):
     assert all((folder / file).stat().st_size > 1000 for file in made)
 
 
-# The other descents differ in nothing that these two commands see.
-DRAWN = [name for name in NETWORKS if not re.match(r"hpe/ige(?!4-b128-1(-hourglass)?$)", name)]
+# The others differ in nothing that these two commands see.
+DRAWN = [
+    f"hpe/{name}"
+    for name in ("martinez", "b128-1", "b128-1-hourglass", "b128-1-detections", "ige4-b128-1")
+]
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -545,6 +574,7 @@ def test_best_is_chosen_on_the_held_out_subjects(ige, models):
     held_out = [
         "hpe.HpeProblem.validation_subjects = ('S8',)",
         "default_model_dir.model_id = 'held-out'",
+        "train.jit_compile = False",
     ]
     assert ige(NAME, "train", "--epochs=2", bindings=held_out)[0] == 0
     history = Checkpoints(models / "hpe/held-out").verify(Position(2)).history

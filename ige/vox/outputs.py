@@ -1,12 +1,37 @@
-"""What trained networks say of views, as plain arrays."""
+"""What trained networks say of views, as plain arrays, and how good it is."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from scipy.special import expit
 
 from ige import descents
+from ige.vox import metrics
+
+Measurement = Callable[[Any, Any], tuple[tf.Tensor, tf.Tensor]]
+"""Inputs and labels of a batch -> overlaps (batch, iterates, thresholds) at `metrics.THRESHOLDS`,
+and the probabilities (batch, R, R, R) of the last iterate."""
+
+
+def measurement(model: keras.Model, specs: Any = None) -> Measurement:
+    """Returns what compares the predictions of a network with the truth, compiled.
+
+    Args:
+        model: predicts logits (batch, R, R, R), or iterates (batch, n, R, R, R).
+        specs: of inputs and labels, with batches of any size: they share what is compiled.
+    """
+    several = len(model.output_shape) > 4
+
+    def measure(inputs, labels):
+        found = tf.sigmoid(model(inputs, training=False))
+        iterates = tf.unstack(found, axis=1) if several else [found]
+        overlaps = [metrics.overlaps(labels, grids, metrics.THRESHOLDS) for grids in iterates]
+        return tf.stack(overlaps, axis=1), iterates[-1]
+
+    return tf.function(measure, input_signature=specs, autograph=False)
 
 
 def with_iterates(model: keras.Model) -> tuple[keras.Model, list[str]]:

@@ -20,6 +20,8 @@ from ige.vox import outputs
 from ige.vox.data.names import R2N2_SYNSETS
 from ige.vox.data.shapes import Shape
 from ige.vox.grids import iou
+from ige.vox.metrics import THRESHOLDS
+from ige.vox.outputs import Measurement
 from ige.vox.rendering import WHITE, render
 from ige.vox.surfaces import PREDICTION, TRUTH, cells_mesh
 from ige.vox.viewer import Scene, write_viewer
@@ -92,8 +94,9 @@ def draw(
     decoder = problem.decoder(split)
     shapes, views = decoder.shapes, decoder.views
     chosen = None if example is None else _find(example, shapes, views)
-    threshold = problem.threshold(model, batch_size)
-    overlaps = _overlaps(problem, model, split, batch_size, threshold)
+    measure = problem.measurement(model)
+    threshold = problem.threshold(measure, batch_size)
+    overlaps = _overlaps(problem, measure, split, batch_size, threshold)
     rows = {} if chosen is None else {chosen: _CHOSEN}
     for rank, share in _RANKS.items():
         for row in _rows_at(overlaps, share, views):
@@ -141,15 +144,13 @@ def _inputs(shape: Shape, view: int) -> dict[str, np.ndarray]:
 
 
 def _overlaps(
-    problem: "VoxProblem", model: keras.Model, split: str, batch_size: int, threshold: float
+    problem: "VoxProblem", measure: Measurement, split: str, batch_size: int, threshold: float
 ) -> np.ndarray:
     """Returns the overlap (n,) of every example of a split."""
     bar = {"desc": f"looking at {split}", "unit": " batches", "leave": False, "disable": None}
-    found = []
-    for inputs, labels in tqdm(problem.get_dataset(split, batch_size), **bar):
-        solid = outputs.probabilities(model, inputs)[:, -1] > threshold
-        found += [iou(*pair) for pair in zip(solid, np.asarray(labels, bool), strict=True)]
-    return np.array(found)
+    batches = tqdm(problem.get_dataset(split, batch_size), **bar)
+    found = np.concatenate([measure(*batch)[0] for batch in batches])
+    return found[:, -1, THRESHOLDS.index(threshold)]
 
 
 def _rows_at(overlaps: np.ndarray, share: float, views: int) -> list[int]:

@@ -202,39 +202,19 @@ class VoxProblem(Problem):
 
         return pictures.draw(self, model, split, batch_size, folder, example)
 
-    def _measured(
-        self, model: keras.Model, split: str, batch_size: int, threshold: float | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the overlaps of the examples of a split, and their F-scores at a threshold.
-
-        Returns:
-            (examples, iterates, thresholds), those of `metrics.THRESHOLDS`, and (examples,), of the
-            last iterate; without a threshold zeros.
-        """
-        several = len(model.output_shape) > 4
-
-        @tf.function(reduce_retracing=True, autograph=False)
-        def measure(inputs, labels):
-            probabilities = tf.sigmoid(model(inputs, training=False))
-            iterates = tf.unstack(probabilities, axis=1) if several else [probabilities]
-            found = [metrics.overlaps(labels, grids, metrics.THRESHOLDS) for grids in iterates]
-            scores = tf.zeros_like(found[0][:, 0])
-            if threshold is not None:
-                scores = metrics.f_scores(labels, iterates[-1] > threshold)
-            return tf.stack(found, axis=1), scores
-
-        parts = [measure(*batch) for batch in self._with_progress(split, batch_size)]
-        return tuple(np.concatenate(values) for values in zip(*parts, strict=True))
+    def measurement(self, model: keras.Model) -> outputs.Measurement:
+        """Returns what compares predictions with the truth; see `outputs.measurement`."""
+        return outputs.measurement(model, self.get_dataset("validation", 1).element_spec)
 
     def _with_progress(self, split: str, batch_size: int) -> Iterator[Any]:
         bar = {"desc": f"evaluating {split}", "unit": " batches", "leave": False, "disable": None}
         return tqdm(self.get_dataset(split, batch_size), **bar)
 
-    def threshold(self, model: keras.Model, batch_size: int) -> float:
+    def threshold(self, measure: outputs.Measurement, batch_size: int) -> float:
         """Returns the probability from which cells count as solid: that with the highest mean
         overlap on the validation split."""
-        of_iterates, _ = self._measured(model, "validation", batch_size)
-        return metrics.choose_threshold(of_iterates[:, -1])
+        found = [measure(*batch)[0] for batch in self._with_progress("validation", batch_size)]
+        return metrics.choose_threshold(np.concatenate(found)[:, -1])
 
     def report(
         self, model: keras.Model, split: str, batch_size: int, run_folder: pathlib.Path
@@ -243,8 +223,18 @@ class VoxProblem(Problem):
         if self._every_iterate:
             _descent(model)
             model, _ = outputs.with_iterates(model)
-        threshold = self.threshold(model, batch_size)
-        of_iterates, f_scores = self._measured(model, split, batch_size, threshold)
+        measure = self.measurement(model)
+        threshold = self.threshold(measure, batch_size)
+        f_score = tf.function(
+            lambda truth, found: metrics.f_scores(truth, found > threshold),
+            autograph=False,
+            reduce_retracing=True,
+        )
+        parts = []
+        for inputs, labels in self._with_progress(split, batch_size):
+            overlaps, probabilities = measure(inputs, labels)
+            parts.append((overlaps, f_score(labels, probabilities)))
+        of_iterates, f_scores = map(np.concatenate, zip(*parts, strict=True))
         chosen, published = map(metrics.THRESHOLDS.index, (threshold, metrics.PUBLISHED))
         figures = {
             "iou": of_iterates[:, -1, chosen],

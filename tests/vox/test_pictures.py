@@ -13,7 +13,7 @@ from PIL import Image
 
 from ige import descents
 from ige.errors import UserError
-from ige.vox import pictures
+from ige.vox import outputs, pictures
 from ige.vox.data.shapes import Shape
 from ige.vox.grids import cell_centres, iou, pack
 from ige.vox.observations import encode_png
@@ -67,7 +67,10 @@ class Problem:
         assert split == "test"
         return types.SimpleNamespace(shapes=self.shapes, views=VIEWS)
 
-    def threshold(self, model, batch_size):
+    def measurement(self, model):
+        return outputs.measurement(model)
+
+    def threshold(self, measure, batch_size):
         assert batch_size == 4
         return 0.6
 
