@@ -1,11 +1,15 @@
 """Fixtures that every test may ask for."""
 
+import gc
 import os
 import pathlib
 
 import gin
 import numpy as np
 import pytest
+
+# Looked through less often: what the libraries and earlier tests hold is large, and stays.
+gc.set_threshold(50_000, 20, 50)
 
 # What takes longest comes first, so that of several processes none is left with it in the end.
 LONG = ("test_runners.py", "test_readme.py", "test_kills.py", "test_training.py")

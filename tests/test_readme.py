@@ -13,6 +13,7 @@ from PIL import Image
 from ige.__main__ import main
 from ige.hpe.data.h3m_lift.synthetic import SyntheticSpec, write_synthetic
 from ige.hpe.skeleton import get_skeleton
+from ige.vox.binvox import read_binvox
 from ige.vox.data.shapenet_core.synthetic import SyntheticSpec as ShapesSpec
 from ige.vox.data.shapenet_core.synthetic import write_synthetic as write_shapes
 
@@ -103,11 +104,16 @@ EPOCHS = 3  # of the priors, which measure themselves after each; and in place o
 def arguments_of(command):
     """Returns the arguments as typed, and those that make the long ones shorter."""
     (name,) = re.findall(r"--command=(\w+)", command)
+    again = "default_model_dir" in command  # of a network that was compiled before
     (method, *_) = re.findall("--gin_file=(?:hpe/)?([a-z]+)", command) or [None]
     more = [f"--gin_param={binding}" for binding in SHORTER.get((method, name), [])]
+    if name == "train" and again:
+        more.append("--gin_param=train.jit_compile=False")
     if "vox/ige" in command:
         more += [f"--gin_param={binding}" for binding in SMALL_DESCENT]
-    if name == "train" and (method == "apo" or "--epochs" not in command):
+    if name == "train" and method == "vox":
+        more.append("--epochs=1")
+    elif name == "train" and (method == "apo" or "--epochs" not in command):
         more.append(f"--epochs={EPOCHS}")
     return shlex.split(command)[3:] + more
 
@@ -129,7 +135,13 @@ def test_commands_as_typed(home, monkeypatch, capsys):
     assert (home / "out/poses.bvh").is_file()
     assert (home / "pictures/poses.png").is_file()
     assert (home / "ige_models/compare.md").is_file()
-    assert (home / "shapes/chair.binvox").is_file()
+    for file in ("poses.png", "errors.png", "descent.png", "sequence.gif", "viewer.html"):
+        assert (home / "ige_models/hpe/ige4-b128-1/vis" / file).is_file()
+    for file in ("shapes.png", "viewer.html"):
+        assert (home / "ige_models/vox/ige4-32/vis" / file).is_file()
+    assert read_binvox((home / "shapes/chair.binvox").read_bytes(), "").occupancy.any()
+    assert (home / "shapes/chair.obj").is_file()
+    assert (home / "shapes/viewer.html").is_file()
     assert (home / "ige_models/hpe/b128-1-large-batches/checkpoints/epoch-0010").is_dir()
     assert (home / "my/models_dir/hpe/b128-1/checkpoints" / f"epoch-{EPOCHS:04}").is_dir()
     shutil.rmtree(home / "my")
