@@ -7,13 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# What normalisation layers measure instead of learning it.
-_STATISTICS = {"moving_mean", "moving_variance", "mean", "variance", "count"}
+# What batch normalisation measures instead of learning it.
+_STATISTICS = {"moving_mean", "moving_variance"}
 
 
 def count_parameters(model: keras.Model) -> int:
     """Returns the number of parameters, also of those layers that are frozen, without statistics of
-    normalisation."""
+    batch normalisation."""
     counted = (weight for weight in model.weights if weight.name not in _STATISTICS)
     return sum(int(np.prod(weight.shape)) for weight in counted)
 

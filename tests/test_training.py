@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -280,6 +281,15 @@ def test_figures_that_are_not_finite_stop_the_run_before_it_is_saved(tmp_path):
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
         train(tmp_path, problem)
     assert Checkpoints(tmp_path).epochs() == []
+
+
+def test_one_figure_that_is_not_finite_stops_the_run(tmp_path):
+    class Odd(toy.LineProblem):
+        def get_metrics(self, model):
+            return [keras.metrics.MeanMetricWrapper(lambda true, _: true * math.nan, "odd")]
+
+    with pytest.raises(UserError, match=r"^epoch 1, step 1 of 8: not finite: odd; "):
+        train(tmp_path, Odd())
 
 
 def test_figures_of_held_out_examples_that_are_not_finite_stop_the_run(tmp_path):

@@ -109,14 +109,15 @@ def read_photo(path: pathlib.Path, size: int, reframe: bool | None = None) -> Ph
     corner = [round(along - side / 2) for along in middle]
     # What is beyond the image is transparent.
     window = rgba.crop((*corner, *(along + side for along in corner)))
-    if window.getchannel("A").getextrema()[1] < SOLID:
+    array = np.asarray(window.resize((size, size), Image.Resampling.BICUBIC))
+    silhouette = array[..., 3] >= SOLID
+    if not silhouette.any():
         raise UserError(
-            f"{path}: {note} show no object; leave vox.predict.reframe out, or set it to True"
+            f"{path}: {note} show no object, seen with {size} x {size}; set vox.predict.reframe to "
+            "True, or use a picture in which it is larger"
         )
-    small = window.resize((size, size), Image.Resampling.BICUBIC)
     note = f"{path.name}: {'alpha channel' if has_alpha else 'white ground'}, {note}"
-    array = np.asarray(small)
-    return Photo(path.stem, before_white(array), array[..., 3] >= SOLID, note)
+    return Photo(path.stem, before_white(array), silhouette, note)
 
 
 def _read(path: pathlib.Path) -> tuple[Image.Image, bool]:

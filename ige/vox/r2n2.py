@@ -24,9 +24,12 @@ MAX_CAMERA_DISTANCE = 1.75
 MAX_RATIO = 100
 """Of a camera's distance. The published ones are .65 to .95."""
 
-MAX_PLACE = 100
-"""Of a grid's corner, along an axis, and of the length of its sides, whose inverse is the least.
-Models are in the cube from -.5 to .5."""
+MARGIN = 0.1
+"""How far solid cells may leave the cube from -.5 to .5, in which the models are: binvox makes them
+thicker, by less than a cell."""
+
+MIN_SIDE = 0.01
+"""Of a grid: cameras are measured in it."""
 
 PNG_NAMES = tuple(f"{view:02d}.png" for view in range(VIEWS))
 METADATA_NAME = "rendering_metadata.txt"
@@ -74,8 +77,7 @@ def read_model(files: R2n2Files) -> R2n2Model | Refusal:
         return _refusal("has voxels of another size", " x ".join(map(str, grid.occupancy.shape)))
     if not grid.occupancy.any():
         return _refusal("has no solid voxel", "all are empty")
-    extremes = (np.abs(grid.translate).max(), grid.scale, 1 / grid.scale)
-    if max(extremes) > MAX_PLACE:
+    if not _is_in_place(grid):
         at = " ".join(f"{value:g}" for value in grid.translate)
         return _refusal("has voxels out of place", f"at {at}, sides of {grid.scale:g}")
     try:
@@ -103,10 +105,20 @@ def read_metadata(data: bytes) -> Views:
         raise ValueError(f"got {len(rows)} rows, expected {VIEWS} of {_COLUMNS} numbers")
     azimuth, elevation, roll, ratio, _ = np.array(rows, float).T
     upright = np.isfinite(azimuth) & (np.abs(elevation) < 90) & (roll == 0)
-    if not (upright & (ratio > 0) & (ratio <= MAX_RATIO)).all():
-        raise ValueError("got a camera that is turned, at the pole or nowhere")
+    distance = ratio * MAX_CAMERA_DISTANCE
+    if not (upright & (distance > 0.5) & (ratio <= MAX_RATIO)).all():
+        raise ValueError("got a camera that is turned, at the pole, in the object or nowhere")
     # The renderer turned its camera by the negative azimuth.
-    return look_at_origin(-azimuth, elevation, ratio * MAX_CAMERA_DISTANCE, FOV)
+    return look_at_origin(-azimuth, elevation, distance, FOV)
+
+
+def _is_in_place(grid: Binvox) -> bool:
+    """Returns whether the solid cells are where models are."""
+    cell = grid.scale / RESOLUTION
+    solid = np.argwhere(grid.occupancy)
+    low, high = solid.min(axis=0) * cell, (solid.max(axis=0) + 1) * cell
+    farthest = max(-(grid.translate + low).min(), (grid.translate + high).max())
+    return grid.scale >= MIN_SIDE and farthest <= 0.5 + MARGIN
 
 
 def _checked_png(data: bytes, name: str) -> bytes:

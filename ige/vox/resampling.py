@@ -18,6 +18,9 @@ from ige.vox.views import Cameras
 EMPTY = -8.0
 """Logit of what the camera does not see."""
 
+_NEAREST = 1e-3
+"""What is nearer is in front of every frustum, or behind the camera."""
+
 
 def _centres(resolution: int, dtype: tf.DType) -> tf.Tensor:
     return (tf.range(resolution, dtype=dtype) + 0.5) / resolution - 0.5
@@ -32,7 +35,8 @@ def cells_in_frustum(cameras: Cameras, resolution: int, frustum_resolution: int)
     """Returns where the cells of the object frame are in the frustum grids.
 
     Args:
-        cameras: of the batch, in front of which the whole object frame is.
+        cameras: of the batch. The depths of cells behind them are below zero, as of all that is
+            nearer than the frustum.
         resolution: R of the object frame.
         frustum_resolution: r of the frustum grids.
 
@@ -44,7 +48,7 @@ def cells_in_frustum(cameras: Cameras, resolution: int, frustum_resolution: int)
     centres = _centres(resolution, rotation.dtype)
     points = _grid(centres, centres, centres) - centre[:, tf.newaxis]
     x, y, z = tf.unstack(tf.matmul(points, rotation, transpose_b=True), axis=-1)
-    scale = focal[:, tf.newaxis] / z
+    scale = focal[:, tf.newaxis] / tf.maximum(z, _NEAREST)
     depth = (z - near) / (far - near)
     fractions = tf.stack([y * scale + 0.5, x * scale + 0.5, depth], axis=-1)
     return fractions * frustum_resolution - 0.5

@@ -7,8 +7,10 @@ which would make every object half a cell thicker. It needs neither closed surfa
 
 What is too thin to have a centre inside, a sheet or the leg of a chair, keeps the cells in which
 lines meet it, in coarse grids also lines between the centres: where none of the eight centres
-around the point is solid. Nothing thicker than 1/128 is missed, and solids do not grow: a plane
-through a point has one of the eight on either side.
+around the point is solid. A part that stands by itself and is thicker than 1/128 is never missed;
+what is less than a cell beside a solid counts as part of it. Solids do not grow at faces and at
+edges along the axes: a plane through a point has one of the eight on either side. Edges sharper
+than that keep a cell here and there.
 """
 
 import itertools

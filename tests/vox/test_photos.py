@@ -142,20 +142,31 @@ def test_a_background(saved, rng):
     )
 
 
-def test_more_bits_than_eight(saved):
-    deep = Image.fromarray(np.full((64, 64), 30000, np.uint16))
-    assert _refusal(saved(deep)) == (
-        "got pixels of type I;16, expected 8 bits for each channel; convert it"
+@pytest.mark.parametrize(("kind", "mode"), [(np.uint16, "I;16"), (np.float32, "F")])
+def test_more_bits_than_eight(tmp_path, kind, mode):
+    path = tmp_path / "deep.tiff"
+    Image.fromarray(np.full((64, 64), 30000, kind)).save(path)
+    assert _refusal(path) == (
+        f"got pixels of type {mode}, expected 8 bits for each channel; convert it"
     )
 
 
-def test_an_object_beside_the_middle(saved):
-    path = saved(_draw(200, 64, (0, 0, 40, 40)))
+@pytest.mark.parametrize(
+    ("picture", "side"),
+    [
+        (_draw(200, 64, (0, 0, 40, 40)), 64),
+        (_draw(1200, 400, (0, 0, 401, 400)), 400),  # of which a column is there
+        (_draw(1200, 1200, (600, 600, 616, 602)), 1200),
+    ],
+)
+def test_nothing_of_an_object_is_left(saved, picture, side):
+    """It is beside the middle, or too thin for the pixels of the network."""
+    path = saved(picture)
     with pytest.raises(UserError) as error:
         read_photo(path, 64, reframe=False)
     assert str(error.value) == (
-        f"{path}: the middle 64 x 64 pixels show no object; leave vox.predict.reframe out, or set "
-        "it to True"
+        f"{path}: the middle {side} x {side} pixels show no object, seen with 64 x 64; set "
+        "vox.predict.reframe to True, or use a picture in which it is larger"
     )
 
 

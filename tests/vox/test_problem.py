@@ -112,6 +112,20 @@ def test_report_of_a_model_that_knows(problem, tmp_path):
     ]
 
 
+def test_all_of_validation_chooses_the_threshold(problem, tmp_path):
+    """That of its first batch would be .65, at which the other shape is empty."""
+
+    def uneven(labels):
+        found = np.where(labels, 0.9, 0.62)
+        found[2:] = np.where(labels[2:], 0.52, 0.12)
+        return found
+
+    model = knowing(problem, "test", lambda labels: np.where(labels, 0.9, 0.12), uneven)
+    for batch_size in (2, 4):
+        report = problem.report(model, "test", batch_size, tmp_path)
+        assert report.figures["threshold"] == 0.15
+
+
 def test_the_test_split_does_not_choose_the_threshold(problem, tmp_path):
     """Its own best would be .6; at that of validation all of it is solid."""
     model = knowing(

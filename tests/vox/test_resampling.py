@@ -187,6 +187,20 @@ def test_gradient_is_that_of_finite_differences(rng):
     np.testing.assert_allclose(theory[0], numeric[0], atol=1e-7)
 
 
+def test_cells_behind_the_camera_are_outside(rng):
+    """And those in its plane, of a grid that reaches there."""
+    views = Views(np.eye(3)[np.newaxis], np.array([[0.0, 0.0, -0.125]]), np.array([1.0]))
+    planes = np.array([[0.25, 1.25]])
+    camera = Cameras(*(tf.constant(field, "float32") for field in (*views, planes)))
+    at = cells_in_frustum(camera, 4, 4).numpy().reshape(4, 4, 4, 3)
+    assert np.isfinite(at).all()
+    assert (at[:, :, :2, 2] < -1).all()
+    values = tf.constant(rng.random((1, 4, 4, 4, 1)), tf.float32)
+    for sample in (trilinear, nearest):
+        found = sample(values, tf.constant(at.reshape(1, 64, 3)), -7.0)
+        np.testing.assert_array_equal(tf.reshape(found, (4, 4, 4))[:, :, :2], -7.0)
+
+
 def test_layer_is_saved(rng, tmp_path):
     inputs = [keras.Input(shape) for shape in ((4, 4, 4), (3, 3), (3,), (), (2,))]
     model = keras.Model(inputs, ToObjectFrame(8, outside=-5.0, name="out")(*inputs))

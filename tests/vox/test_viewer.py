@@ -1,6 +1,7 @@
 """The page of voxel grids: what is in the file, and what a browser makes of it."""
 
 import base64
+import dataclasses
 import io
 import json
 import pathlib
@@ -98,6 +99,18 @@ def test_iou_and_camera(path):
     np.testing.assert_allclose(angles, [30, 28])
     assert camera["distance"] == pytest.approx(1.166)
     assert camera["focal"] == pytest.approx(35 / 32)
+
+
+def test_the_camera_of_a_grid_beside_the_middle(tmp_path):
+    """It looks the same way as before, and is as far away as it is from the middle of the grid."""
+    scene = _scenes()[1]
+    moved = scene.view._replace(centre=scene.view.centre + np.array([0.2, -0.1, 0.3]))
+    path = tmp_path / "viewer.html"
+    write_viewer(path, [dataclasses.replace(scene, view=moved)], "", 0.4, STEPS)
+    camera = _data(path)["scenes"][0]["camera"]
+    angles = np.degrees([camera["azimuth"], camera["elevation"]])
+    np.testing.assert_allclose(angles, [30, 28])
+    assert camera["distance"] == pytest.approx(np.linalg.norm(moved.centre))
 
 
 def test_a_fine_grid_is_a_small_file(tmp_path):

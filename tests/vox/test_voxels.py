@@ -60,6 +60,22 @@ def test_a_leg_too_thin_for_a_centre_reaches_the_top_it_carries(cube):
     np.testing.assert_array_equal(np.flatnonzero(solid[10, :, 10]), np.arange(2, 15))
 
 
+@pytest.mark.parametrize("up", [1, -1])
+def test_a_sheet_reaches_the_slab_it_carries(cube, up):
+    """Of .001, between the centres of cells of 1/128, of which the next to last is in line with it;
+    the slab is from .2 to .4, above or below."""
+    box = cube.vertices / 0.75
+    slab = cube._replace(vertices=box * (0.5, 0.2, 0.5) + (0, up * 0.3, 0))
+    sheet = cube._replace(vertices=box * (0.001, 0.5, 0.3) + (0.0021, up * -0.05, 0))
+    solid = voxelise(joined(slab, sheet), 128)
+    np.testing.assert_array_equal(np.flatnonzero(solid[64, ::up, 64]), np.arange(26, 115))
+
+
+def test_a_box_larger_than_the_grid_fills_it(cube):
+    """By no more than the margin that models may have."""
+    assert voxelise(cube._replace(vertices=cube.vertices / 0.75 * 1.019), 64).all()
+
+
 @pytest.mark.parametrize("permutation", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
 def test_no_axis_is_mistaken_for_another(cube, permutation):
     sides = np.array([0.25, 0.5, 0.75])[list(permutation)]

@@ -1,12 +1,13 @@
 import pathlib
 import re
 
+import gin
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from ige import descents, transfer
+from ige import configs, descents, transfer
 from ige.checkpoints import Checkpoints, Position
 from ige.costs import count_parameters
 from ige.errors import UserError
@@ -78,6 +79,31 @@ def give_energy_some_slope(model, rng):
     """A fresh energy is almost flat."""
     for weight in descents.optimizer(model).energy.weights:
         weight.assign(rng.normal(0, 0.1, weight.shape))
+
+
+DESCENTS = [name for name in configs.list_configs(configs.config_folder()) if "hpe/ige" in name]
+
+
+def bindings_of(name):
+    """Returns what a config says of data, problem and base network."""
+    gin.clear_config()
+    configs.parse([name])
+    scopes = ("hpe.h3m_lift", "hpe.HpeProblem", "hpe.get_baseline_inference")
+    return {
+        (scope, parameter): value
+        for scope in scopes
+        for parameter, value in gin.get_bindings(scope, resolve_references=False).items()
+    } | {"keypoints": gin.get_bindings("hpe.h3m_lift")["keypoints"]}
+
+
+@pytest.mark.parametrize("name", DESCENTS)
+def test_configs_descend_from_a_base_of_the_same_kind(name):
+    own = bindings_of(name)
+    base = gin.get_bindings("hpe.get_ige_inference")["init_model_id"]
+    assert base == re.match(r"hpe/ige\d-(b\d+-\d(-hourglass)?)", name)[1]
+    # Why it has no dropout: docs/ige.md.
+    no_dropout = {("hpe.get_baseline_inference", "dropout_rate"): 0.0}
+    assert own | bindings_of(f"hpe/{base}") | no_dropout == own
 
 
 def test_parameters_of_the_published_network():

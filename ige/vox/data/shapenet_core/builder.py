@@ -67,7 +67,7 @@ class ShapenetCore(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("2.0.0")
     RELEASE_NOTES = {
-        "2.0.0": "Cells that only an edge of a solid touches are empty.",
+        "2.0.0": "Cells beside solids that only an edge of these touches are empty.",
         "1.0.0": "One example per model.",
     }
     BUILDER_CONFIGS = [ShapenetCoreConfig(Recipe(resolution)) for resolution in (32, 64, 128, 256)]

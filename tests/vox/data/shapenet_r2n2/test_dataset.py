@@ -162,7 +162,14 @@ def test_images_are_refused_by_name(files, data, message):
     [
         ({"scale": 1e-30}, "at -0.3 -0.2 -0.1, sides of 1e-30"),
         ({"scale": 101.0}, "at -0.3 -0.2 -0.1, sides of 101"),
-        ({"translate": np.array([0, -101.0, 0])}, "at 0 -101 0, sides of 0.75"),
+        # What is solid ends at .61 along x, or begins at -.61 along y.
+        (
+            {"translate": np.array([0.01, -0.2, -0.1]), "scale": 0.96},
+            "at 0.01 -0.2 -0.1, sides of 0.96",
+        ),
+        ({"translate": np.array([-0.3, -0.8, -0.1])}, "at -0.3 -0.8 -0.1, sides of 0.75"),
+        # As of a header that does not say.
+        ({"translate": np.zeros(3), "scale": 1.0}, "at 0 0 0, sides of 1"),
     ],
 )
 def test_grids_out_of_place_are_refused(files, place, text):
@@ -170,6 +177,24 @@ def test_grids_out_of_place_are_refused(files, place, text):
     binvox = files.write_binvox(files.grid("a")._replace(**place))
     refusal = read_model(R2n2Files(binvox, _rendering(files)))
     assert refusal == Refusal("has voxels out of place", f"has voxels out of place: {text}")
+
+
+def test_grids_may_reach_beyond_their_models(files):
+    """What is solid ends at .59 along x, and begins at -.59 along y."""
+    place = {"translate": np.array([-0.01, -0.83, -0.1]), "scale": 0.96}
+    binvox = files.write_binvox(files.grid("a")._replace(**place))
+    assert read_model(R2n2Files(binvox, _rendering(files))).grid.scale == 0.96
+
+
+@pytest.mark.parametrize("ratio", [0.28, 101.0])
+def test_cameras_in_the_object_or_nowhere_are_refused(files, ratio):
+    rows = files.metadata().decode().splitlines()
+    rows[5] = f"15 25 0 {ratio} 25"
+    rendering = _rendering(files) | {"rendering_metadata.txt": "\n".join(rows).encode()}
+    refusal = read_model(R2n2Files(files.write_binvox(files.grid("a")), rendering))
+    reason = "has cameras that cannot be read"
+    text = "got a camera that is turned, at the pole, in the object or nowhere"
+    assert refusal == Refusal(reason, f"{reason}: {text}")
 
 
 def _rendering(files):
