@@ -284,11 +284,18 @@ def test_figures_that_are_not_finite_stop_the_run_before_it_is_saved(tmp_path):
 
 
 def test_one_figure_that_is_not_finite_stops_the_run(tmp_path):
+    """That of an example of the sixth step, in the midst of a call; the loss is finite."""
+    feed = toy.LineProblem().get_training_feed(8, 8, 0, 0, 8)
+    label = toy.LineProblem().arrays("train")[1][int(next(iter(feed.chunks))[5, 0])]
+
     class Odd(toy.LineProblem):
         def get_metrics(self, model):
-            return [keras.metrics.MeanMetricWrapper(lambda true, _: true * math.nan, "odd")]
+            def odd(true, _):
+                return tf.where(true == label, math.nan, 0.0)
 
-    with pytest.raises(UserError, match=r"^epoch 1, step 1 of 8: not finite: odd; "):
+            return [keras.metrics.MeanMetricWrapper(odd, "odd")]
+
+    with pytest.raises(UserError, match=r"^epoch 1, step 6 of 8: not finite: odd; "):
         train(tmp_path, Odd())
 
 
