@@ -164,7 +164,8 @@ def train(
     """Trains until `epochs` epochs are finished, from the last checkpoint if there is one.
 
     However often it was killed or stopped, a run ends with the weights, bit for bit, of one that
-    was not (on the same machine: other processors and numbers of threads round otherwise).
+    was not (on the same machine: other processors and numbers of threads round otherwise; and with
+    `jit_compile`: without it TensorFlow sums some gradients in the order in which they are ready).
 
     Ctrl-C and SIGTERM finish the step and save.
 

@@ -228,19 +228,26 @@ class BuiltDataset(abc.ABC):
             raise
 
     def _build(self, source: Source, folder: pathlib.Path) -> None:
-        """Builds into a temporary folder that takes the place of `folder` when it is whole."""
+        """Builds into a temporary folder that takes the place of `folder` when it is whole; if that
+        fails, or is interrupted, the old build stays."""
         config = folder.parent.name
+        # Of a name that `_remove_unfinished` knows.
+        old = folder.with_name(f"incomplete.{folder.name}-old")
         if folder.exists():
             self._notice(f"{config}: {difference(self._whole(folder), source)}; building it again")
-            # Removed first: without it, what is left of the old build is no whole one.
-            (folder / _METADATA).unlink(missing_ok=True)
-            shutil.rmtree(folder)
+            folder.rename(old)
         try:
             with _quiet():
                 builder = self._make_builder(source, config)
                 builder.download_and_prepare(download_config=self._download_config())
+        except BaseException:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
         finally:
             source.close()
+        if old.exists():
+            shutil.rmtree(old)
         self._notice(self._summary(config, builder.info.metadata))
 
     def _write_generated(self) -> None:
@@ -346,8 +353,7 @@ def check_integer(name: str, value: int, low: int, high: int) -> None:
         within = False
     if not within:
         raise UserError(
-            f"{name}: got {value!r}, expected an integer from {low} to {high}; set "
-            f"{name.rpartition(' ')[2]} to one"
+            f"{name}: got {value!r}, expected an integer from {low} to {high}; set {name} to one"
         )
 
 

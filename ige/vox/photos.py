@@ -85,7 +85,9 @@ def read_photo(path: pathlib.Path, size: int, reframe: bool | None = None) -> Ph
     solid = np.asarray(rgba.getchannel("A")) >= SOLID
     if not solid.any():
         ground = "transparent, by half or more" if has_alpha else "white"
-        raise UserError(f"{path}: all of it is {ground}, expected an object")
+        raise UserError(
+            f"{path}: all of it is {ground}, expected an object; use a picture that shows one"
+        )
     rows, columns = np.nonzero(solid)
     top, left, bottom, right = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
     longer = max(right - left, bottom - top)

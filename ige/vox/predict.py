@@ -84,7 +84,7 @@ def predict(
         threshold = _threshold(evaluation_file(trained.path.parent.parent, ""), trained.epoch)
     views = look_at_origin(*(np.array([value]) for value in (azimuth, elevation, distance)), fov)
     view = Views(*(field[0].astype(np.float32) for field in views))
-    print(f"  network: {trained.path}")
+    print(f"  network: {trained.path}, {trained.model.output_shape[-1]} cells along a side")
     _write(photos, trained.model, view, threshold, make_folder(), pictures, batch_size)
 
 

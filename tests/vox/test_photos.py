@@ -121,10 +121,13 @@ def _refusal(path):
 def test_no_object(saved):
     empty = _draw(64, 64, (0, 0, 0, 0))
     assert _refusal(saved(empty)) == (
-        "all of it is transparent, by half or more, expected an object"
+        "all of it is transparent, by half or more, expected an object; use a picture that shows "
+        "one"
     )
     white = Image.new("RGB", (64, 64), "white")
-    assert _refusal(saved(white)) == "all of it is white, expected an object"
+    assert _refusal(saved(white)) == (
+        "all of it is white, expected an object; use a picture that shows one"
+    )
 
 
 def test_too_small(saved):

@@ -64,9 +64,9 @@ class SyntheticSpec:
     frames: int = 200
 
     def __post_init__(self) -> None:
-        check_integer("synthetic seed", self.seed, 0, 2**63 - 1)
-        check_integer("synthetic sequences", self.sequences, 1, 1000)
-        check_integer("synthetic frames", self.frames, 1, LONGEST)
+        check_integer("hpe.h3m_lift.synthetic_seed", self.seed, 0, 2**63 - 1)
+        check_integer("hpe.h3m_lift.synthetic_sequences", self.sequences, 1, 1000)
+        check_integer("hpe.h3m_lift.synthetic_frames", self.frames, 1, LONGEST)
 
     @property
     def name(self) -> str:

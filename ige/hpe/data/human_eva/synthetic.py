@@ -48,8 +48,8 @@ class SyntheticSpec:
     frames: int = 100
 
     def __post_init__(self) -> None:
-        check_integer("synthetic seed", self.seed, 0, 2**63 - 1)
-        check_integer("synthetic frames", self.frames, 1, LONGEST)
+        check_integer("hpe.human_eva.synthetic_seed", self.seed, 0, 2**63 - 1)
+        check_integer("hpe.human_eva.synthetic_frames", self.frames, 1, LONGEST)
 
     @property
     def name(self) -> str:

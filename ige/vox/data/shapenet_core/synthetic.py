@@ -33,8 +33,8 @@ class SyntheticSpec:
     models: int = 2000
 
     def __post_init__(self) -> None:
-        check_integer("synthetic seed", self.seed, 0, 2**63 - 1)
-        check_integer("synthetic models", self.models, 20, 100_000)
+        check_integer("shapenet_core.synthetic_seed", self.seed, 0, 2**63 - 1)
+        check_integer("shapenet_core.synthetic_models", self.models, 20, 100_000)
 
     @property
     def name(self) -> str:

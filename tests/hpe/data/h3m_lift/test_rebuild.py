@@ -88,22 +88,34 @@ def test_an_interrupted_build_is_none(files, manual, make, monkeypatch, tmp_path
     assert _built(tmp_path) == ["projection"]
 
 
-def test_an_old_build_is_none_while_a_new_one_takes_its_place(
-    files, manual, make, monkeypatch, tmp_path
-):
+def _spoil(manual, monkeypatch):
+    (manual / "h36m.zip").write_bytes(b"half of it")
+    return UserError
+
+
+def _interrupt_at_the_end(manual, monkeypatch):
+    monkeypatch.setattr(builds.tfds.core.DatasetInfo, "write_to_directory", _interrupt)
+    return _InterruptedError
+
+
+@pytest.mark.parametrize("fail", [_spoil, _interrupt_at_the_end])
+def test_a_build_stays_until_another_is_whole(files, manual, make, monkeypatch, tmp_path, fail):
     files.write_layout("videopose3d", manual)
-    make().prepare()
+    before = make().provenance
     files.write_layout("baseline", manual)
-    monkeypatch.setattr(builds.shutil, "rmtree", _interrupt)
-    with pytest.raises(_InterruptedError):
-        make().prepare()
-    (folder,) = tmp_path.glob("tfds/h3m_lift/projection/1.0.0")
-    assert (folder / "dataset_info.json").exists()
-    assert not (folder / "metadata.json").exists()
-    for name in ("h36m.zip", "data_3d_h36m.npz"):
-        (manual / name).unlink()
-    with pytest.raises(UserError, match=r"no Human3\.6M poses in"):
-        make().prepare()
+    with monkeypatch.context() as patch:
+        error = fail(manual, patch)
+        with pytest.raises(error):
+            make().prepare()
+    away = tmp_path / "away"
+    manual.rename(away)
+    manual.mkdir()
+    assert make().provenance == before
+    manual.rmdir()
+    away.rename(manual)
+    files.write_layout("baseline", manual)
+    assert make().provenance["layout"] == "baseline"
+    assert not list(tmp_path.glob("tfds/h3m_lift/*/incomplete*"))
 
 
 def test_the_second_of_two_builds_waits_and_uses_the_first(

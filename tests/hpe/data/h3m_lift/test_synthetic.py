@@ -290,8 +290,8 @@ def test_name():
 def test_nonsense_is_refused(field, value, high):
     low = 0 if field == "seed" else 1
     message = (
-        f"synthetic {field}: got {value!r}, expected an integer from {low} to {high}; "
-        f"set {field} to one"
+        f"hpe.h3m_lift.synthetic_{field}: got {value!r}, expected an integer from {low} to {high}; "
+        f"set hpe.h3m_lift.synthetic_{field} to one"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         SyntheticSpec(**{field: value})

@@ -216,7 +216,8 @@ def test_somebody_behind_a_camera(files, manual, make):
         ),
         (
             {"data": "synthetic", "synthetic_frames": 351},
-            "synthetic frames: got 351, expected an integer from 1 to 350; set frames to one",
+            "hpe.human_eva.synthetic_frames: got 351, expected an integer from 1 to 350; set "
+            "hpe.human_eva.synthetic_frames to one",
         ),
         (
             {"manual_dir": "/nowhere"},

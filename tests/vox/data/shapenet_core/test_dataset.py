@@ -345,7 +345,8 @@ def test_generated_furniture(tmp_path, capsys):
         ),
         (
             {"data": "synthetic", "synthetic_models": 3},
-            "synthetic models: got 3, expected an integer from 20 to 100000; set models to one",
+            "shapenet_core.synthetic_models: got 3, expected an integer from 20 to 100000; set "
+            "shapenet_core.synthetic_models to one",
         ),
     ],
 )
