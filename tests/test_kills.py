@@ -46,7 +46,7 @@ def disturb(undisturbed, tmp_path):
 @pytest.mark.parametrize(
     ("command", "shares"),
     [
-        ("prepare", RNG.random(4)),
+        ("prepare", RNG.random(2)),
         ("train", RNG.random(2)),
         ("evaluate", RNG.random(2)),
     ],
