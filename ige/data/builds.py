@@ -25,6 +25,7 @@ from ige.files import lock
 _METADATA = "metadata.json"
 _INFO = "dataset_info.json"
 _UNFINISHED = ".unfinished-"
+_REPLACED = "replaced."
 _KINDS = {"layout": str, "files": list, "skipped": list}
 
 
@@ -231,23 +232,17 @@ class BuiltDataset(abc.ABC):
         """Builds into a temporary folder that takes the place of `folder` when it is whole; if that
         fails, or is interrupted, the old build stays."""
         config = folder.parent.name
-        # Of a name that `_remove_unfinished` knows.
-        old = folder.with_name(f"incomplete.{folder.name}-old")
+        replaced = folder.with_name(f"{_REPLACED}{folder.name}")
         if folder.exists():
             self._notice(f"{config}: {difference(self._whole(folder), source)}; building it again")
-            folder.rename(old)
+            folder.rename(replaced)
         try:
             with _quiet():
                 builder = self._make_builder(source, config)
                 builder.download_and_prepare(download_config=self._download_config())
-        except BaseException:
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            raise
         finally:
             source.close()
-        if old.exists():
-            shutil.rmtree(old)
+            _settle(replaced)
         self._notice(self._summary(config, builder.info.metadata))
 
     def _write_generated(self) -> None:
@@ -262,7 +257,10 @@ class BuiltDataset(abc.ABC):
             whole.rename(self._manual_dir)
 
     def _remove_unfinished(self) -> None:
-        """Removes what killed processes were building; called while no other one builds."""
+        """Removes what killed processes were building, and puts back what they were replacing;
+        called while no other one builds."""
+        for path in (self._data_dir / self.name).glob(f"*/{_REPLACED}*"):
+            _settle(path)
         # tfds keeps a build, and a file beside the builds, under such a name until it is whole.
         for path in (self._data_dir / self.name).glob("*/incomplete.*"):
             if path.is_dir():
@@ -343,6 +341,19 @@ def check_choice(parameter: str, value: str, known: Sequence[str]) -> None:
             f"{parameter}: got {value!r}, expected one of {', '.join(known)}; "
             f"{nearest(str(value), known)}"
         )
+
+
+def _settle(replaced: pathlib.Path) -> None:
+    """Removes an old build if another took its place; else puts it back."""
+    folder = replaced.with_name(replaced.name.removeprefix(_REPLACED))
+    if not replaced.exists():
+        return
+    if not folder.exists():
+        replaced.rename(folder)
+        return
+    # Removed first: without it, what is left of the old build is no whole one.
+    (replaced / _METADATA).unlink(missing_ok=True)
+    shutil.rmtree(replaced)
 
 
 def check_integer(name: str, value: int, low: int, high: int) -> None:

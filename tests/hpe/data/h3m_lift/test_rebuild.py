@@ -115,7 +115,28 @@ def test_a_build_stays_until_another_is_whole(files, manual, make, monkeypatch, 
     away.rename(manual)
     files.write_layout("baseline", manual)
     assert make().provenance["layout"] == "baseline"
-    assert not list(tmp_path.glob("tfds/h3m_lift/*/incomplete*"))
+    assert _left(tmp_path) == ["1.0.0"]
+
+
+def _left(tmp_path):
+    return [path.name for path in tmp_path.glob("tfds/h3m_lift/projection/*")]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_a_killed_process_was_replacing_comes_back(
+    files, manual, make, monkeypatch, tmp_path, again
+):
+    """Unless another build took its place already."""
+    files.write_layout("baseline", manual)
+    before = make().provenance
+    folder = tmp_path / "tfds/h3m_lift/projection/1.0.0"
+    folder.rename(folder.with_name("replaced.1.0.0"))
+    if again:
+        builds.shutil.copytree(folder.with_name("replaced.1.0.0"), folder)
+    (tmp_path / "tfds/h3m_lift/.lock").touch()
+    monkeypatch.delattr(builder.H3mLift, "_generate_examples")
+    assert make().provenance == before
+    assert _left(tmp_path) == ["1.0.0"]
 
 
 def test_the_second_of_two_builds_waits_and_uses_the_first(
